@@ -1,0 +1,1 @@
+"""Decisions: no I/O, no clock (``now`` is an argument), no Twisted."""

@@ -1,0 +1,72 @@
+"""Algorithms by name. This module is not compiled: it is where zope meets the native classes.
+
+Rules:
+
+* The registry is a plain dict, made by a call; importing has no side effect but declaring what our classes
+  provide.
+* `make_algorithm` checks what it built against `txlb.interfaces.IAlgorithm` and answers something native.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from zope.interface import Invalid, classImplements, implementer
+from zope.interface.verify import verifyObject
+
+from txlb.core.algorithms.base import Algorithm, ForeignAlgorithm
+from txlb.core.algorithms.round_robin import RoundRobin
+from txlb.core.model import AlgorithmSpec
+from txlb.errors import AlgorithmError
+from txlb.interfaces import IAlgorithm, IAlgorithmFactory, IOutcomeObserver
+
+__all__ = ["Algorithm", "AlgorithmFactory", "builtin_factories", "factory_for", "make_algorithm", "native"]
+
+classImplements(RoundRobin, IAlgorithm)
+
+
+@implementer(IAlgorithmFactory)
+class AlgorithmFactory:
+    """A built-in algorithm under one of its names."""
+
+    def __init__(self, name: str, make: Callable[..., Any], Options: Any = None) -> None:
+        self.name = name
+        self.Options = Options
+        self._make = make
+
+    def __call__(self, **options: Any) -> Any:
+        return self._make(**options)
+
+
+def builtin_factories() -> dict[str, Callable[..., Any]]:
+    """Name → `IAlgorithmFactory`, for the names that work."""
+    factories = (AlgorithmFactory("round_robin", RoundRobin), AlgorithmFactory("weighted", RoundRobin))
+    return {factory.name: factory for factory in factories}
+
+
+def native(algorithm: Any) -> Algorithm:
+    """What the pool can call natively; `AlgorithmError` if it does not honour `IAlgorithm`."""
+    if isinstance(algorithm, Algorithm):
+        return algorithm
+    try:
+        verifyObject(IAlgorithm, algorithm, tentative=True)
+    except Invalid as why:
+        raise AlgorithmError(f"algorithm {algorithm!r:.100}: {why}") from why
+    return ForeignAlgorithm(algorithm, IOutcomeObserver.providedBy(algorithm))
+
+
+def make_algorithm(factory: Callable[..., Any], options: Mapping[str, object]) -> Algorithm:
+    """A fresh algorithm, before its ``rebuild``."""
+    return native(factory(**options))
+
+
+def factory_for(
+    spec: AlgorithmSpec, factories: Mapping[str, Callable[..., Any]] | None = None
+) -> Callable[[], Algorithm]:
+    """What a `txlb.core.pool.Pool` makes its algorithms with; `AlgorithmError` if there is no such name."""
+    known = builtin_factories() if factories is None else factories
+    if spec.name not in known:
+        raise AlgorithmError(f"no algorithm is called {spec.name!r}; there are: {', '.join(sorted(known))}")
+    return partial(make_algorithm, known[spec.name], dict(spec.options))

@@ -1,0 +1,79 @@
+"""Counts of answers: what a backend and a rule have in common.
+
+Rules:
+
+* Plain native integers, added to in the data path; the plane copies them to the scoreboard on its tick.
+* Counters only grow (`restore` sets them once, when a worker takes over its predecessor's row).
+* ``touched`` means: something changed since the last flush; whoever flushes clears it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from txlb.core.latency import BUCKETS
+
+
+class Answers:
+    """Answers by class of status code, and how long they took."""
+
+    __slots__ = (
+        "code_1xx",
+        "code_2xx",
+        "code_3xx",
+        "code_4xx",
+        "code_5xx",
+        "column",
+        "latency",
+        "latency_sum_us",
+        "requests",
+        "touched",
+    )
+    requests: int
+    code_1xx: int
+    code_2xx: int
+    code_3xx: int
+    code_4xx: int
+    code_5xx: int
+    latency: list[int]  # counts per bucket of txlb.core.latency
+    latency_sum_us: int
+    column: int  # where the scoreboard keeps this thing's block; -1 = nowhere yet
+    touched: bool
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.code_1xx = 0
+        self.code_2xx = 0
+        self.code_3xx = 0
+        self.code_4xx = 0
+        self.code_5xx = 0
+        self.latency = [0] * BUCKETS
+        self.latency_sum_us = 0
+        self.column = -1
+        self.touched = True
+
+    def count_answer(self, status: int, us: int, bucket: int) -> None:
+        """One final answer: its status code, its duration and that duration's `latency.bucket_of`."""
+        if status < 300:
+            if status >= 200:
+                self.code_2xx += 1
+            else:
+                self.code_1xx += 1
+        elif status < 400:
+            self.code_3xx += 1
+        elif status < 500:
+            self.code_4xx += 1
+        else:
+            self.code_5xx += 1
+        self.latency[bucket] += 1
+        self.latency_sum_us += us
+        self.touched = True
+
+    def restore(
+        self, requests: int, codes: Sequence[int], latency: Sequence[int], latency_sum_us: int
+    ) -> None:
+        """Go on from a predecessor's counts."""
+        self.requests = requests
+        self.code_1xx, self.code_2xx, self.code_3xx, self.code_4xx, self.code_5xx = codes
+        self.latency = list(latency)
+        self.latency_sum_us = latency_sum_us

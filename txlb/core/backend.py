@@ -1,0 +1,145 @@
+"""The live object of one backend: what changes while traffic flows.
+
+Rules:
+
+* One object per backend id and worker, shared by every pool that uses it: its counts are exact sums over all
+  rules.
+* ``active_connections`` counts leases (`txlb.core.pool`), ``connections`` open transports, ``idle`` those of
+  them that wait for reuse. Gauges go both ways; everything else only grows.
+* Status is derived, never stored: ``healthy`` is what was observed, ``drained`` what the operator wants,
+  ``address`` is "" while the host does not resolve. Weight 0 means: no new traffic.
+* ``avoid_until`` is this worker's own memory of a failed connect: not chosen before that time while another
+  will do.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from txlb.core import outcome as outcomes
+from txlb.core.answers import Answers
+
+AVOID_SECONDS: Final = 1.0  # after a failed connect; health checks decide beyond that
+UNLIMITED: Final = 1 << 60
+
+
+@final
+class Backend(Answers):
+    """One address that serves."""
+
+    __slots__ = (
+        "_state",
+        "active_connections",
+        "address",
+        "avoid_until",
+        "bad_responses",
+        "bytes_in",
+        "bytes_out",
+        "connect_failures",
+        "connections",
+        "drained",
+        "errors",
+        "healthy",
+        "host",
+        "id",
+        "idle",
+        "limit",
+        "port",
+        "resets",
+        "timeouts",
+        "weight",
+    )
+    id: str
+    host: str
+    address: str  # the IP address that host resolved to; "" = it does not
+    port: int
+    weight: int
+    limit: int  # leases at a time; UNLIMITED = no limit
+    healthy: bool
+    drained: bool
+    avoid_until: float  # monotonic seconds; 0.0 = nothing against it
+    active_connections: int
+    connections: int
+    idle: int
+    errors: int  # failures of any kind: the sum of the four below
+    connect_failures: int
+    timeouts: int
+    resets: int
+    bad_responses: int
+    bytes_in: int  # received from the backend
+    bytes_out: int  # sent to it
+    _state: dict[str, object] | None
+
+    def __init__(
+        self, id: str, host: str, address: str, port: int, weight: int = 1, max_connections: int | None = None
+    ) -> None:
+        Answers.__init__(self)
+        self.id = id
+        self.host = host
+        self.address = address
+        self.port = port
+        self.weight = weight
+        self.limit = UNLIMITED if max_connections is None else max_connections
+        self.healthy = True
+        self.drained = False
+        self.avoid_until = 0.0
+        self.active_connections = 0
+        self.connections = 0
+        self.idle = 0
+        self.errors = 0
+        self.connect_failures = 0
+        self.timeouts = 0
+        self.resets = 0
+        self.bad_responses = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._state = None
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.id} {self.address or self.host}:{self.port} active={self.active_connections}>"
+
+    @property
+    def max_connections(self) -> int | None:
+        return None if self.limit == UNLIMITED else self.limit
+
+    @property
+    def state(self) -> dict[str, object]:
+        """The algorithms' own notes; they last across rebuilds."""
+        if self._state is None:
+            self._state = {}
+        return self._state
+
+    def is_eligible(self) -> bool:
+        """May get new traffic, room aside."""
+        return self.healthy and not self.drained and self.weight > 0 and self.address != ""
+
+    def is_full(self) -> bool:
+        return self.active_connections >= self.limit
+
+    def update(self, host: str, address: str, port: int, weight: int, max_connections: int | None) -> None:
+        """The configuration changed; counters stay. A new place starts with a clean record."""
+        if address != self.address or port != self.port:
+            self.avoid_until = 0.0
+        self.host = host
+        self.address = address
+        self.port = port
+        self.weight = weight
+        self.limit = UNLIMITED if max_connections is None else max_connections
+
+    def count_outcome(self, outcome: int, now: float) -> None:
+        """What one lease came to: failures by kind, and whether to avoid this backend for a while."""
+        if outcome == outcomes.OK:
+            self.avoid_until = 0.0
+        elif outcome <= outcomes.CONNECT_FAILED:
+            self.errors += 1
+            self.connect_failures += 1
+            self.avoid_until = now + AVOID_SECONDS
+        elif outcome == outcomes.RESET:
+            self.errors += 1
+            self.resets += 1
+        elif outcome == outcomes.TIMEOUT:
+            self.errors += 1
+            self.timeouts += 1
+        elif outcome == outcomes.BAD_RESPONSE:
+            self.errors += 1
+            self.bad_responses += 1

@@ -1,0 +1,32 @@
+"""Every exception that txlb raises on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class TxlbError(Exception):
+    """Base of all: its text is written for the operator."""
+
+
+class ConfigError(TxlbError):
+    """The configuration is refused; ``problems`` has every reason, one line each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str]]]:
+        return type(self), (self.problems,)
+
+
+class ListenError(TxlbError):
+    """A listener cannot have its address."""
+
+
+class AlgorithmError(TxlbError):
+    """An algorithm is unknown, or what was built does not honour `txlb.interfaces.IAlgorithm`."""
+
+
+class WorkerError(TxlbError):
+    """A worker process cannot be started, or broke the protocol of the link."""

@@ -1,0 +1,75 @@
+"""Every seam of txlb, as a zope interface whose docstring is the contract.
+
+Nothing here is called per request unless its docstring says *data speed*; what is, must neither block nor
+allocate to speak of. Everything runs in the reactor thread unless stated otherwise.
+"""
+
+from __future__ import annotations
+
+from zope.interface import Attribute, Interface
+
+__all__ = ["IAlgorithm", "IAlgorithmFactory", "IBackend", "IContext", "IOutcomeObserver"]
+
+
+class IBackend(Interface):
+    """What an algorithm sees of one address that serves."""
+
+    id = Attribute("text, stable: the same in every process and after every reload")
+    host = Attribute("text, as the operator wrote it")
+    port = Attribute("int")
+    weight = Attribute("int, 0..65535; never 0 in what ``rebuild`` gets")
+    active_connections = Attribute("int: leases out now, counted by the pool; exact in this process")
+    state = Attribute("dict of the algorithms' own; lasts as long as the backend, across rebuilds")
+
+
+class IContext(Interface):
+    """The exchange, connection or flow that a backend is picked for. What does not apply is None."""
+
+    now = Attribute("float: monotonic seconds")
+    listener = Attribute("text: the listener's id")
+    client_ip = Attribute("text")
+    client_port = Attribute("int")
+    host = Attribute("text or None: lower case, without port")
+    method = Attribute("text or None")
+    path = Attribute("text or None: the raw target without the query")
+
+    def header(name):  # type: ignore[no-untyped-def]
+        """The first value of a header field (text), or None. ``name`` is lower case."""
+
+
+class IAlgorithm(Interface):
+    """Chooses; it neither counts nor excludes: the pool does."""
+
+    def rebuild(backends):  # type: ignore[no-untyped-def]
+        """Control speed: these backends (a list) are eligible from now on.
+
+        Called once on a fresh object, before its first ``pick``; when membership, a weight or a status
+        changes, another object is built and swapped in, at most every 50 ms per rule. May be a generator: it
+        is then run in slices, one ``next()`` at a time, and should yield every few milliseconds.
+        """
+
+    def pick(context, tried):  # type: ignore[no-untyped-def]
+        """Data speed: one of the backends, not in ``tried``, or None for "no opinion".
+
+        ``tried`` (a sequence; do not change it) has the backends that this exchange has been to already and
+        those that became ineligible or full since ``rebuild``. After None, 8 refused picks, an exception or
+        an answer that is no backend of the pool, the pool looks for a backend itself. ``context`` provides
+        `IContext`.
+        """
+
+
+class IOutcomeObserver(Interface):
+    """Optional, on an algorithm: it wants to know how its picks turned out."""
+
+    def observe(backend, outcome, now):  # type: ignore[no-untyped-def]
+        """Data speed: a lease on ``backend`` was released; ``outcome`` is one of `txlb.core.outcome`."""
+
+
+class IAlgorithmFactory(Interface):
+    """What makes an algorithm by name."""
+
+    name = Attribute("text, lower case: what the configuration says")
+    Options = Attribute("a pydantic model of the algorithm's options, or None if it takes none")
+
+    def __call__(**options):  # type: ignore[no-untyped-def]
+        """A fresh `IAlgorithm`; ``options`` were validated by ``Options``."""
