@@ -130,7 +130,12 @@ class RoundRobin(Algorithm):
         return self._backends[index]
 
     def _any_but(self, tried: list[Backend]) -> Backend | None:
-        """At most one more look than ``tried`` is long: a heavy backend must not make us walk its whole
-        share.""" backends = self._backends count = len(backends) looks = min(count, len(tried) + 1) for _ in
-        range(looks): self._rotation = self._rotation + 1 if self._rotation + 1 < count else 0 backend =
-        backends[self._rotation] if backend not in tried: return backend return None
+        """At most one look more than ``tried`` is long, whatever the weights are."""
+        backends = self._backends
+        count = len(backends)
+        for _ in range(min(count, len(tried) + 1)):
+            self._rotation = self._rotation + 1 if self._rotation + 1 < count else 0
+            backend = backends[self._rotation]
+            if backend not in tried:
+                return backend
+        return None
