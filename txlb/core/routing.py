@@ -18,13 +18,15 @@ Rules:
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 from txlb.core.pool import Pool
 
-QUERY = b"?"
-SLASH = b"/"
-DOT = b"."
+QUERY: Final = b"?"
+SLASH: Final = b"/"
+DOT: Final = b"."
+SLASH_BYTE: Final = 47
+DOT_BYTE: Final = 46
 
 
 def normal_prefix(prefix: str | None) -> bytes:
@@ -72,26 +74,22 @@ class HostRoutes:
             self._depth = max(self._depth, prefix.count(SLASH))
 
     def match(self, path: bytes) -> Pool | None:
-        if self._depth == 0 or path[:1] != SLASH:
-            return self._everything
+        best = self._everything
+        if self._depth == 0 or not path or path[0] != SLASH_BYTE:
+            return best
         query = path.find(QUERY)
         if query >= 0:
             path = path[:query]
-        # Where does each of the first `depth` segments end? The deepest candidate is asked first.
-        ends: list[int] = []
-        end = 0
-        for _ in range(self._depth):
-            end = path.find(SLASH, end + 1)
-            if end < 0:
-                ends.append(len(path))
-                break
-            ends.append(end)
         prefixes = self._prefixes
-        for at in range(len(ends) - 1, -1, -1):
-            pool = prefixes.get(path[: ends[at]])
+        end = 0
+        for _ in range(self._depth):  # one segment more each time; the last hit is the longest
+            end = path.find(SLASH, end + 1)
+            pool = prefixes.get(path if end < 0 else path[:end])
             if pool is not None:
-                return pool
-        return self._everything
+                best = pool
+            if end < 0:
+                break
+        return best
 
 
 @final
@@ -132,7 +130,7 @@ class RouteTable:
         only = self._only
         if only is not None:
             return only
-        if host.endswith(DOT):
+        if host and host[len(host) - 1] == DOT_BYTE:
             host = host[:-1]
         routes = self._exact.get(host)
         if routes is not None:
@@ -154,8 +152,8 @@ class RouteTable:
             if dot <= 0:
                 break
             dots.append(dot)
-        for at in range(len(dots) - 1, -1, -1):
-            routes = self._wildcard.get(host[dots[at] :])
+        while dots:
+            routes = self._wildcard.get(host[dots.pop() :])
             if routes is not None:
                 pool = routes.match(path)
                 if pool is not None:
