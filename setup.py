@@ -1,7 +1,7 @@
 """Builds txlb; everything static is in setup.cfg.
 
-The modules on the data path are compiled by mypyc. Without a C compiler, or with ``TXLB_PURE=1``, the very same
-files are installed as plain Python. ``TXLB_REQUIRE_COMPILED=1`` turns that fallback into an error.
+The modules on the data path are compiled by mypyc. Without a C compiler, or with ``TXLB_PURE=1``, the very
+same files are installed as plain Python. ``TXLB_REQUIRE_COMPILED=1`` turns that fallback into an error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NOT_COMPILED = (
     "txlb/forwarding/plane.py",
     "txlb/forwarding/access_log.py",
 )
-#: ``--config-file=``: the build must not read setup.cfg's [mypy], whose plugin is absent from the build environment.
+#: ``--config-file=``: not setup.cfg's [mypy], whose plugin is absent from the build environment.
 MYPY_FLAGS = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
 #: Commands that need the extensions; for the others (metadata, sdist) mypyc would be a minute for nothing.
 BUILDS = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "install"}
@@ -48,8 +48,9 @@ def fall_back(why: BaseException) -> None:
     if os.environ.get("TXLB_REQUIRE_COMPILED"):
         raise why
     print(
-        f"WARNING: txlb is being installed WITHOUT compiled modules: it works the same, but costs about twice the "
-        f"CPU. A C compiler and Python's headers (Debian: gcc python3-dev) make it fast. Reason: {why!r:.300}",
+        "WARNING: txlb is being installed WITHOUT compiled modules: it works the same, but costs about twice "
+        "the CPU. A C compiler and Python's headers (Debian: gcc python3-dev) make it fast. "
+        f"Reason: {why!r:.300}",
         file=sys.stderr,
     )
 

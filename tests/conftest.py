@@ -1,12 +1,12 @@
 """Every test: leaves nothing behind, logs no failure, ends in time, says what it needs.
 
 * A test that leaves a delayed call, a selectable, a descriptor, a child process or a thread behind fails.
-* A test during which Twisted logs a failure fails too, unless it takes the ``logged_failures`` fixture, looks at
-  them and clears the list.
-* Async tests (``@pytest_twisted.ensureDeferred``) are cancelled a little before pytest-timeout would strike, since
-  a signal handler that raises inside the reactor ends the reactor, and with it all later tests.
-* ``@pytest.mark.integration(needs="nginx,haproxy")``: needs these programs. Without them the test is skipped, or
-  fails where ``TXLB_REQUIRE_PEERS`` is set.
+* A test during which Twisted logs a failure fails too, unless it takes the ``logged_failures`` fixture, looks
+  at them and clears the list.
+* Async tests (``@pytest_twisted.ensureDeferred``) are cancelled a little before pytest-timeout would strike,
+  since a signal handler that raises inside the reactor ends the reactor, and with it all later tests.
+* ``@pytest.mark.integration(needs="nginx,haproxy")``: needs these programs. Without them the test is skipped,
+  or fails where ``TXLB_REQUIRE_PEERS`` is set.
 """
 
 from __future__ import annotations

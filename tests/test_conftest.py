@@ -52,8 +52,8 @@ def outcomes(folder: Path, *options: str, **environment: str) -> dict[str, str]:
     (folder / "test_bad.py").write_text(SUITE)
     (folder / "conftest.py").write_text((HERE / "conftest.py").read_text())
     (folder / "pytest.ini").write_text(
-        f"[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider\npythonpath = {HERE}\ntimeout = 20\n"
-        "markers =\n    integration(needs): x\n"
+        f"[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider\npythonpath = {HERE}\n"
+        "timeout = 20\nmarkers =\n    integration(needs): x\n"
     )
     run = subprocess.run(
         python("-m", "pytest", "-v", "-rN", *options),

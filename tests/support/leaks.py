@@ -2,10 +2,10 @@
 
 Rules:
 
-* A `Footprint` is everything of this process that could be left open. Taken before and after, the difference is
-  what leaked; what was there before (the reactor's own waker, module fixtures) never counts.
-* A delayed call counts at once. The others get a moment, since closing is finished by the reactor: a socket by
-  ``connectionLost``, a child by being reaped.
+* A `Footprint` is everything of this process that could be left open. Taken before and after, the difference
+  is what leaked; what was there before (the reactor's own waker, module fixtures) never counts.
+* A delayed call counts at once. The others get a moment, since closing is finished by the reactor: a socket
+  by ``connectionLost``, a child by being reaped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GRACE = 0.5
 
 @dataclass(frozen=True)
 class Footprint:
-    """Everything of this process that could be left open, by an identity that is never reused within a test."""
+    """Everything of this process that could be left open, each by an identity."""
 
     calls: dict[int, Any]
     selectables: dict[int, Any]

@@ -101,7 +101,7 @@ class Program:
         return code
 
     def stop(self, number: int = signal.SIGTERM, within: float = 5.0) -> int:
-        """End it and whatever it started (its group): politely, then by force. Blocks; may be called twice."""
+        """End it and whatever it started (its group): politely, then by force. Blocks. May be repeated."""
         if self._process.poll() is None:
             self._process.send_signal(number)
             try:
