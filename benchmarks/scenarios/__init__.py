@@ -1,0 +1,21 @@
+"""The scenarios by name. Each is a function of a ``Bench`` that gives its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..bench import Bench
+from ..report import Table
+from .closed_loop import http_close, http_keepalive, http_upload
+from .idle_memory import idle_memory
+from .latency import http_latency
+from .many_backends import http_many_backends
+
+SCENARIOS: dict[str, Callable[[Bench], list[Table]]] = {
+    "http-keepalive": http_keepalive,
+    "http-close": http_close,
+    "http-many-backends": http_many_backends,
+    "http-upload": http_upload,
+    "http-latency": http_latency,
+    "idle-memory": idle_memory,
+}
