@@ -1,0 +1,232 @@
+"""What no single key can tell: references, clashes, order of limits.
+
+Rules:
+
+* Ids are unique among listeners, among backends and among rules; references name
+  one that is there.
+* Two rules never match the same requests: same host, same path prefix, and a
+  listener in common.
+* Two binds never claim the same port: same address, or one of them a wildcard of
+  the same family (the admin port included; port 0 never clashes).
+* A request line fits into a head; the idle minimum is not above its maximum.
+* What is odd but works is a warning: backends without a rule, rules whose weights
+  are all 0, listeners without a rule, an open admin port, trust in everybody.
+* Items with errors of their own take part with what is valid in them; what is not
+  known about them is never held against others.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+from txlb.config.addresses import split_bind
+from txlb.config.entries import Backend, Listener, RoutingRule
+from txlb.config.models import Configuration
+from txlb.config.problems import Finding, Path, Suggestions
+from txlb.config.settings import Admin, IdleConnections, Limits
+from txlb.config.validation import ModelT, salvaged
+from txlb.config.values import show_size
+
+
+@dataclass(slots=True)
+class Item(Generic[ModelT]):
+    """One entry of a list: what is valid of it, and the names of keys that are not."""
+
+    index: int
+    id: str | None
+    model: ModelT | None
+    bad: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Draft:
+    """A configuration that may have holes."""
+
+    listeners: list[Item[Listener]]
+    backends: list[Item[Backend]]
+    rules: list[Item[RoutingRule]]
+    admin: Admin | None
+    limits: Limits | None
+    idle_connections: IdleConnections | None
+    whole: bool = True
+
+
+def draft_of(configuration: Configuration) -> Draft:
+    return Draft(
+        [Item(index, item.id, item) for index, item in enumerate(configuration.listeners)],
+        [Item(index, item.id, item) for index, item in enumerate(configuration.backends)],
+        [Item(index, rule.id, rule) for index, rule in enumerate(configuration.routing_rules)],
+        configuration.admin,
+        configuration.limits,
+        configuration.idle_connections,
+    )
+
+
+def draft_of_data(data: object) -> Draft:
+    """What can be told of data that is not valid as a whole."""
+    known: Mapping[str, Any] = data if isinstance(data, dict) else {}
+    return Draft(
+        _items(Listener, known.get("listeners")),
+        _items(Backend, known.get("backends")),
+        _items(RoutingRule, known.get("routing_rules")),
+        salvaged(Admin, known.get("admin", {}))[0],
+        salvaged(Limits, known.get("limits", {}))[0],
+        salvaged(IdleConnections, known.get("idle_connections", {}))[0],
+        whole=False,
+    )
+
+
+def _items(model: type[ModelT], data: object) -> list[Item[ModelT]]:
+    result: list[Item[ModelT]] = []
+    for index, entry in enumerate(data if isinstance(data, list) else []):
+        found, bad = salvaged(model, entry)
+        id = entry.get("id") if isinstance(entry, dict) else None
+        result.append(Item(index, id if isinstance(id, str) else None, found, bad))
+    return result
+
+
+@dataclass(slots=True)
+class Examination:
+    """The checks; ``errors`` and ``warnings`` are what came of them."""
+
+    draft: Draft
+    suggestions: Suggestions
+    errors: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+
+    def run(self) -> None:
+        draft = self.draft
+        listeners = self._unique("listeners", draft.listeners)
+        backends = self._unique("backends", draft.backends)
+        self._unique("routing_rules", draft.rules)
+        self._binds()
+        self._numbers()
+        for item in draft.rules:
+            if item.model is not None:
+                path: Path = ("routing_rules", item.index)
+                self._references((*path, "listeners"), item.model.listeners or (), listeners, "listener")
+                self._references((*path, "backends"), item.model.backends, backends, "backend")
+        self._same_match()
+        if draft.whole:
+            self._oddities()
+
+    def _unique(self, section: str, items: list[Any]) -> dict[str, int]:
+        first: dict[str, int] = {}
+        for item in items:
+            if item.id is None:
+                continue
+            if item.id in first:
+                self._error((section, item.index, "id"), f"{item.id} is taken by {section}[{first[item.id]}]")
+            else:
+                first[item.id] = item.index
+        return first
+
+    def _references(self, path: Path, ids: tuple[str, ...], known: dict[str, int], what: str) -> None:
+        seen: set[str] = set()
+        for index, id in enumerate(ids):
+            if id not in known:
+                self._error((*path, index), f"unknown {what} {id}{self.suggestions.near(id, known)}")
+            elif id in seen:
+                self._error((*path, index), f"{id} is listed twice")
+            seen.add(id)
+
+    def _binds(self) -> None:
+        claimed: dict[int, list[tuple[str, str]]] = {}  # port: addresses, and who has them
+        if self.draft.admin is not None and self.draft.admin.bind is not None:
+            host, port = split_bind(self.draft.admin.bind)
+            claimed[port] = [(host, "admin.bind")]
+        for item in self.draft.listeners:
+            for index, bind in enumerate(item.model.bind if item.model is not None else ()):
+                host, port = split_bind(bind)
+                if port == 0:
+                    continue
+                others = claimed.setdefault(port, [])
+                for other, owner in others:
+                    if _overlap(host, other):
+                        path = ("listeners", item.index, "bind", index)
+                        self._error(path, f"{bind} clashes with {owner} ({other}:{port})")
+                        break
+                others.append((host, f"listeners[{item.index}].bind"))
+
+    def _numbers(self) -> None:
+        limits, idle = self.draft.limits, self.draft.idle_connections
+        if limits is not None and limits.request_line > limits.head:
+            self._error(
+                ("limits", "request_line"),
+                f"{show_size(limits.request_line)} is more than limits.head, {show_size(limits.head)}",
+            )
+        if idle is not None and idle.min_per_backend > idle.max_per_backend:
+            self._error(
+                ("idle_connections", "min_per_backend"),
+                f"{idle.min_per_backend} is more than max_per_backend, {idle.max_per_backend}",
+            )
+
+    def _same_match(self) -> None:
+        groups: dict[tuple[str | None, str | None], dict[str | None, int]] = {}
+        for item in self.draft.rules:
+            rule = item.model
+            if rule is None or item.bad & {"listeners", "host", "path_prefix"}:
+                continue
+            prefix = None if rule.path_prefix == "/" else rule.path_prefix
+            group = groups.setdefault((rule.host, prefix), {})  # by listener; None: the first for all
+            mine: tuple[str | None, ...] = (None,) if rule.listeners is None else rule.listeners
+            if rule.listeners is None and group:
+                clash = min(group.values())
+            else:
+                clash = min((group[key] for key in (*mine, None) if key in group), default=-1)
+            if clash >= 0:
+                what = f"{rule.host or 'any host'}, {prefix or 'any path'}"
+                self._error(
+                    ("routing_rules", item.index), f"matches the same as routing_rules[{clash}] ({what})"
+                )
+            for key in mine:
+                group.setdefault(key, item.index)
+
+    def _oddities(self) -> None:
+        draft = self.draft
+        weights = {item.model.id: item.model.weight for item in draft.backends if item.model is not None}
+        used: set[str] = set()
+        served: set[str] = set()
+        everywhere = [one.id for one in draft.listeners if one.id is not None]
+        for item in draft.rules:
+            rule = item.model
+            if rule is None:
+                continue
+            used.update(rule.backends)
+            served.update(everywhere if rule.listeners is None else rule.listeners)
+            if not any(weights.get(id, 1) for id in rule.backends):
+                self._warn(
+                    ("routing_rules", item.index, "backends"), "all of them have weight 0: it answers 503"
+                )
+        for one in draft.backends:
+            if one.id not in used:
+                self._warn(("backends", one.index), f"no rule uses {one.id}")
+        for entry in draft.listeners:
+            if entry.id not in served:
+                self._warn(("listeners", entry.index), f"no rule serves {entry.id}: it answers 404")
+            for index, network in enumerate(entry.model.trusted if entry.model is not None else ()):
+                if network.endswith("/0"):
+                    path = ("listeners", entry.index, "trusted", index)
+                    self._warn(path, f"{network} believes X-Forwarded-* from everybody")
+        if draft.admin is not None and draft.admin.bind is not None:
+            if not ipaddress.ip_address(split_bind(draft.admin.bind)[0]).is_loopback:
+                self._warn(
+                    ("admin", "bind"), "the admin port asks for no password: keep strangers away from it"
+                )
+
+    def _error(self, path: Path, message: str) -> None:
+        self.errors.append(Finding(path, message))
+
+    def _warn(self, path: Path, message: str) -> None:
+        self.warnings.append(Finding(path, message))
+
+
+def _overlap(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    if (":" in one) != (":" in other):
+        return False
+    return one in ("0.0.0.0", "::") or other in ("0.0.0.0", "::")

@@ -1,0 +1,161 @@
+"""The sections that are lists: listeners, backends, routing rules."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from txlb.config import kinds
+from txlb.config.algorithms import Algorithm, named
+from txlb.config.kinds import Bind, Id, Network, choice, nullable, reserved, whole
+from txlb.config.section import REQUIRED, Section, key
+from txlb.config.settings import HealthCheck
+
+
+def _check_of_backend(value: object) -> None:
+    if value is None or value == "off":
+        return
+    try:
+        HealthCheck.model_validate(value)
+    except ValueError:
+        raise ValueError("is not supported yet") from None
+
+
+class Udp(Section):
+    """Bounds on UDP flows."""
+
+    max_responses: Annotated[None, kinds.NOTHING] = key(None, "A flow ends after so many answers.")
+    max_flows: Annotated[int, reserved(whole(1, 2**24), 65536)] = key(65536, "Flows at a time.")
+    max_flows_per_source: Annotated[int, reserved(whole(1, 2**24), 1024)] = key(
+        1024, "Flows of one client at a time."
+    )
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, (str, int)) else value
+
+
+_BINDS: dict[str, Any] = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+}
+
+
+class Listener(Section):
+    """A place where clients come in."""
+
+    id: Id = key(REQUIRED, "Its name in rules, logs and metrics.", "web")
+    bind: Annotated[
+        tuple[Bind, ...], BeforeValidator(_as_list), Field(min_length=1, json_schema_extra=_BINDS)
+    ] = key(
+        REQUIRED,
+        "Where it listens: `host:port` or `[v6]:port`, or a list of them. The host is an address of this"
+        " machine, `0.0.0.0` or `[::]` for all. Port 0 lets the kernel choose one, which suits tests.",
+        "0.0.0.0:8080",
+    )
+    protocol: Annotated[str, choice("http", later=("tcp", "udp"))] = key(
+        "http", "What clients speak.", "http"
+    )
+    trusted: tuple[Network, ...] = key(
+        [],
+        "Networks of proxies in front whose `X-Forwarded-*` fields are believed. From everybody else these"
+        " fields are removed.",
+        ["10.0.0.0/8", "fd00::/8"],
+    )
+    forwarded: Annotated[str, choice("replace", "append")] = key(
+        "replace",
+        "What becomes of `X-Forwarded-For`, `-Proto` and `-Host`: ours alone, or ours behind those that a"
+        " `trusted` proxy sent.",
+        "append",
+    )
+    via: Annotated[str, choice("chain", "always", "off")] = key(
+        "chain", "When to append to `Via`: where one came in, always, or never.", "always"
+    )
+    tls: Annotated[None, kinds.NOTHING] = key(None, "Certificates.")
+    proxy_protocol: Annotated[bool, reserved(kinds.ANYTHING, False)] = key(
+        False, "Whether a PROXY header is accepted from `trusted`."
+    )
+    sni: Annotated[bool, reserved(kinds.ANYTHING, False)] = key(
+        False, "Whether TLS is routed by server name."
+    )
+    udp: Udp = key({}, "Bounds on UDP flows.")
+    steer: Annotated[str, reserved(choice("connection", "client"), "connection")] = key(
+        "connection", "Which worker gets a client."
+    )
+    forwarding: Annotated[str, reserved(choice("proxy", "kernel"), "proxy")] = key("proxy", "Who forwards.")
+
+
+class Backend(Section):
+    """One address that serves."""
+
+    model_config = ConfigDict(validate_default=False)
+
+    id: Id = key(REQUIRED, "Its name in rules, logs and metrics.", "web-1")
+    host: Annotated[str, kinds.HOST] = key(REQUIRED, "IP address or DNS name.", "10.0.1.1")
+    port: Annotated[int, whole(1, 65535)] = key(REQUIRED, "TCP port.", 8080)
+    weight: Annotated[int, whole(0, 65535)] = key(
+        1, "Its share of the traffic, relative to the others of a rule; 0 = no new traffic.", 3
+    )
+    max_connections: Annotated[int | None, nullable(whole(1, 10_000_000, "connections"))] = key(
+        None, "Most requests it gets at a time; others are chosen meanwhile. `null` = no limit.", 100
+    )
+    health_check_path: Annotated[None, kinds.NOTHING] = key(None, "Path of a check over HTTP.")
+    health_check: Annotated[
+        None, kinds.Kind("`off`", _check_of_backend, {"enum": [None, "off"]}, works=False)
+    ] = key(None, "How this backend is checked, or `off`.")
+    tls: Annotated[None, kinds.NOTHING] = key(None, "TLS to the backend.")
+    proxy_protocol: Annotated[None, kinds.NOTHING] = key(None, "PROXY header sent: v1 or v2.")
+
+
+class Retries(Section):
+    """How often a request may be tried again."""
+
+    max: Annotated[int, reserved(whole(0, 100), 2)] = key(2, "Tries after the first.")
+    budget: Annotated[float, reserved(kinds.PERCENT, "20%")] = key("20%", "Share of requests tried again.")
+    window: Annotated[float, reserved(kinds.DURATION, "10s")] = key(
+        "10s", "Time over which the share is taken."
+    )
+    min_per_second: Annotated[int, reserved(whole(0, 10**6), 10)] = key(10, "Tries that are always allowed.")
+
+
+class RoutingRule(Section):
+    """Which requests go to which backends, and how one of them is chosen.
+
+    The most specific host wins: the exact name, then the longest wildcard, then rules without host. Within
+    a host the longest `path_prefix` wins; if none fits, the next host is looked at. Without a rule the
+    answer is 404.
+    """
+
+    id: Annotated[str | None, nullable(kinds.ID)] = key(
+        None, "Its name in logs and metrics; left out: `rule-1` for the first, and so on.", "api"
+    )
+    listeners: Annotated[tuple[Id, ...] | None, Field(min_length=1)] = key(
+        None, "Ids of the listeners it serves; left out: every HTTP listener.", ["web"]
+    )
+    host: Annotated[str | None, nullable(kinds.RULE_HOST)] = key(
+        None,
+        "Name in the request's `Host`, or `*.example.com` for every name below, however deep; left out: any.",
+        "api.example.com",
+    )
+    path_prefix: Annotated[str | None, nullable(kinds.PATH_PREFIX)] = key(
+        None,
+        "First segments of the path: `/api` matches `/api` and `/api/x`, not `/apix`. Compared as sent, not"
+        " decoded.",
+        "/api",
+    )
+    algorithm: Annotated[Algorithm, BeforeValidator(named)] = key(
+        {"name": "round_robin"},
+        "How a backend is chosen: `round_robin` (smooth, weighted; `weighted` is the same).",
+        "round_robin",
+    )
+    backends: Annotated[tuple[Id, ...], Field(min_length=1)] = key(
+        REQUIRED, "Ids of the backends that serve it.", ["web-1", "web-2"]
+    )
+    session_sticky: Annotated[bool, reserved(kinds.ANYTHING, False)] = key(
+        False, "Whether a client stays with its backend."
+    )
+    retries: Retries = key({}, "How often a request may be tried again.")
+    panic_threshold: Annotated[float, reserved(kinds.PERCENT, "0%")] = key(
+        "0%", "At or below this share of eligible backends, all are used."
+    )
+    fallback: Annotated[None, kinds.NOTHING] = key(None, "Rule used when no backend is left.")

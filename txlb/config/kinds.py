@@ -1,0 +1,191 @@
+"""What a key may hold: one object for checking it, describing it and showing it.
+
+Rules:
+
+* A `Kind` annotates a model's field: it checks the value, is its JSON Schema, its
+  name and unit in the reference, and its canonical spelling.
+* A string in the schema may also be a ``${…}`` reference, as editors see the file
+  before references are replaced.
+* `reserved` wraps a kind whose key is spoken for but does not work yet: its default
+  is accepted, anything else is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from txlb.config import addresses, values
+from txlb.config.values import shown
+
+REFERENCE = r"\$\{"
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """See the module. ``show`` turns a checked value into what a file would say."""
+
+    name: str
+    parse: Callable[[Any], Any]
+    schema: Json
+    show: Callable[[Any], Any] = lambda value: value
+    unit: str = ""
+    works: bool = True
+    examples: tuple[Any, ...] = field(default=())
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.parse)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:
+        return dict(self.schema)
+
+
+def text_schema(pattern: str) -> Json:
+    return {"type": "string", "pattern": rf"^({pattern})$|{REFERENCE}"}
+
+
+def whole(low: int, high: int, unit: str = "") -> Kind:
+    """A whole number; text of digits too, so that JSON can hold ``"${PORT}"``."""
+
+    def parse(value: object) -> int:
+        if type(value) is str and value.isascii() and value.isdecimal() and len(value) < 19:
+            value = int(value)
+        if type(value) is not int:
+            raise ValueError(f"must be a whole number from {low} to {high}, not {shown(value)}")
+        if not low <= value <= high:
+            raise ValueError(f"{value} is out of range: from {low} to {high}")
+        return value
+
+    schema = {"type": ["integer", "string"], "minimum": low, "maximum": high}
+    return Kind("whole number", parse, schema | {"pattern": rf"^[0-9]+$|{REFERENCE}"}, unit=unit)
+
+
+def choice(*names: str, later: tuple[str, ...] = ()) -> Kind:
+    """One of ``names``; those ``later`` are known and refused."""
+
+    def parse(value: object) -> str:
+        if isinstance(value, str) and value in names:
+            return value
+        if isinstance(value, str) and value in later:
+            raise ValueError(f"{value} is not supported yet")
+        near: list[str] = []
+        if isinstance(value, str) and len(value) < 40:
+            near = difflib.get_close_matches(value.lower(), [*names, *later], n=1, cutoff=0.6)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        expected = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+        raise ValueError(f"must be {expected}, not {shown(value)}{hint}")
+
+    return Kind(" or ".join(f"`{name}`" for name in names), parse, {"enum": list(names)})
+
+
+def nullable(kind: Kind, spelled: str = "null") -> Kind:
+    """``kind``, or ``spelled`` for None."""
+    word = None if spelled == "null" else spelled
+
+    def parse(value: object) -> Any:
+        return None if value is None or value == word else kind.parse(value)
+
+    def show(value: Any) -> Any:
+        return word if value is None else kind.show(value)
+
+    alone: Json = {"type": "null"} if word is None else {"const": word}
+    return replace(
+        kind,
+        name=f"{kind.name} or `{spelled}`",
+        parse=parse,
+        show=show,
+        schema={"anyOf": [alone, kind.schema]},
+    )
+
+
+def _spelled(default: object) -> str:
+    return default if isinstance(default, str) else shown(default) if default != [] else "[]"
+
+
+def reserved(kind: Kind, default: Any) -> Kind:
+    """``kind``, of which only ``default`` (as a file spells it) is accepted for now."""
+    accepted = kind.parse(default)
+
+    def parse(value: object) -> Any:
+        result = kind.parse(value)
+        if type(result) is not type(accepted) or result != accepted:
+            raise ValueError(f"is not supported yet (only {_spelled(default)} is)")
+        return result
+
+    return replace(kind, parse=parse, works=False, schema={"const": default})
+
+
+def _anything(value: object) -> object:
+    if isinstance(value, bool) or not value:
+        return value
+    raise ValueError("is not supported yet")
+
+
+def _boolean(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"must be true or false, not {shown(value)}")
+
+
+def _path(value: object) -> str:
+    text = values.as_text(value, "a path")
+    if not text or "\0" in text or len(text) > 4096:
+        raise ValueError(f"{shown(text)} is not a path")
+    return text
+
+
+def _body(value: object) -> str:
+    text = values.as_text(value, "text")
+    if len(text.encode()) > 65536:
+        raise ValueError("is longer than 64KiB")
+    return text
+
+
+def _content_type(value: object) -> str:
+    text = values.as_text(value, "a content type such as text/html")
+    if not (
+        text.isascii() and text.isprintable() and "/" in text and len(text) <= 200 and text == text.strip()
+    ):
+        raise ValueError(f"{shown(text)} is not a content type such as text/html; charset=utf-8")
+    return text
+
+
+def size(low: int, high: int) -> Kind:
+    def parse(value: object) -> int:
+        result = values.parse_size(value)
+        if not low <= result <= high:
+            raise ValueError(
+                f"{value} is out of range: from {values.show_size(low)} to {values.show_size(high)}"
+            )
+        return result
+
+    schema = {"type": ["string", "integer"], "minimum": low, "maximum": high}
+    schema["pattern"] = text_schema(values.SIZE_PATTERN)["pattern"]
+    return Kind("size", parse, schema, values.show_size)
+
+
+DURATION = Kind("duration", values.parse_duration, text_schema(values.DURATION_PATTERN), values.show_duration)
+PERCENT = Kind("share", values.parse_percent, text_schema(values.PERCENT_PATTERN), values.show_percent)
+ID = Kind("id", values.parse_id, text_schema(values.ID_PATTERN))
+BIND = Kind("address", addresses.parse_bind, {"type": "string"})
+HOST = Kind("host", addresses.parse_host, {"type": "string"})
+RULE_HOST = Kind("host", addresses.parse_rule_host, {"type": "string"})
+NETWORK = Kind("network", addresses.parse_network, {"type": "string"})
+PATH_PREFIX = Kind("path", addresses.parse_path_prefix, text_schema(r"/[^?#*\s]*"))
+BOOLEAN = Kind("`true` or `false`", _boolean, {"type": "boolean"})
+FILE = Kind("path", _path, {"type": "string", "minLength": 1})
+BODY = Kind("text", _body, {"type": "string"})
+CONTENT_TYPE = Kind("text", _content_type, {"type": "string"})
+ANYTHING = Kind("not yet", _anything, {})
+NOTHING = reserved(Kind("`null`", _anything, {}), None)
+
+Duration = Annotated[float, DURATION]
+Id = Annotated[str, ID]
+Bind = Annotated[str, BIND]
+Network = Annotated[str, NETWORK]

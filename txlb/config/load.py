@@ -1,0 +1,206 @@
+"""From a file, or data as an API gets it, to the snapshot that every process agrees on.
+
+Rules:
+
+* `load` and `parse` give a whole valid `Snapshot`, or raise `ConfigError` with every
+  problem, one a line, in the order of the file.
+* Relative paths in a file are relative to that file.
+* Host names of backends are left for control to resolve; addresses are normalised.
+* A rule without id gets ``rule-N``, N its place among the rules.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from txlb.config import addresses
+from txlb.config.crosschecks import Examination, draft_of, draft_of_data
+from txlb.config.document import Document
+from txlb.config.entries import Backend, RoutingRule
+from txlb.config.models import Configuration
+from txlb.config.problems import Finding, Problem, Suggestions
+from txlb.config.reader import read
+from txlb.config.settings import ErrorResponse
+from txlb.config.validation import findings_of
+from txlb.core.model import (
+    AccessLogSpec,
+    AlgorithmSpec,
+    BackendSpec,
+    ErrorResponseSpec,
+    IdleConnectionsSpec,
+    LimitsSpec,
+    ListenerSpec,
+    RuleSpec,
+    Snapshot,
+    TimeoutsSpec,
+)
+from txlb.errors import ConfigError
+
+# Keys whose value may be the word off, which elsewhere is refused as an ambiguous boolean.
+WORDS = {"off": ("format", "via", "health_check")}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A valid configuration, and what is odd about it, one a line."""
+
+    snapshot: Snapshot
+    warnings: tuple[str, ...]
+
+
+def load(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Loaded:
+    """Read the configuration file at ``path``."""
+    source = os.fspath(path)
+    try:
+        raw = Path(source).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        problem = Problem(source, 0, 0, "", f"cannot be read: {reason or error}")
+        raise ConfigError([str(problem)]) from None
+    return loads(raw, environ, source=source)
+
+
+def loads(raw: bytes, environ: Mapping[str, str], source: str = "<configuration>") -> Loaded:
+    """Like `load`, for text that is already here."""
+    document = read(source, raw, environ, WORDS)
+    if document.place is None:
+        problems = document.problems or [Problem(source, 1, 1, "", "the file is empty")]
+        raise ConfigError(map(str, problems))
+    return _validate(document, Path(source).absolute().parent)
+
+
+def parse(data: object, source: str = "", base: str | os.PathLike[str] = ".") -> Loaded:
+    """Like `load`, for data: what JSON gives."""
+    return _validate(Document(source, data), Path(base).absolute())
+
+
+def _validate(document: Document, base: Path) -> Loaded:
+    suggestions = Suggestions()
+    findings: list[Finding] = []
+    configuration = None
+    try:
+        configuration = Configuration.model_validate(document.data)
+        draft = draft_of(configuration)
+    except ValidationError as error:
+        findings = findings_of(error, Configuration, suggestions)
+        draft = draft_of_data(document.data)
+    examination = Examination(draft, suggestions)
+    examination.run()
+    findings += examination.errors
+    responses = _error_responses(configuration, document.data, base, findings)
+    problems = document.located(findings)
+    if problems or configuration is None:
+        raise ConfigError(map(str, problems))
+    warnings = Document(document.source, None, place=document.place).located(examination.warnings)
+    return Loaded(_snapshot(configuration, responses, base), tuple(map(str, warnings)))
+
+
+def _snapshot(configuration: Configuration, responses: tuple[ErrorResponseSpec, ...], base: Path) -> Snapshot:
+    limits, idle, log = configuration.limits, configuration.idle_connections, configuration.access_log
+    return Snapshot(
+        node_id=configuration.node.id or _host_name(),
+        workers=configuration.workers,
+        admin_bind=configuration.admin.bind,
+        limits=LimitsSpec(
+            limits.max_connections, limits.request_line, limits.head, limits.fields, limits.body
+        ),
+        timeouts=TimeoutsSpec(**configuration.timeouts.model_dump()),
+        idle_connections=IdleConnectionsSpec(idle.min_per_backend, idle.max_per_backend, idle.idle_timeout),
+        access_log=AccessLogSpec(log.path if log.path == "-" else str(base / log.path), log.format),
+        listeners=tuple(
+            ListenerSpec(one.id, one.bind, one.protocol, one.trusted, one.forwarded, one.via)
+            for one in configuration.listeners
+        ),
+        backends=tuple(map(backend_spec, configuration.backends)),
+        rules=_rules(configuration.routing_rules),
+        error_responses=responses,
+    )
+
+
+def backend_spec(backend: Backend) -> BackendSpec:
+    return BackendSpec(
+        backend.id,
+        backend.host,
+        backend.port,
+        backend.weight,
+        backend.max_connections,
+        addresses.ip_address(backend.host),
+    )
+
+
+def rule_spec(rule: RoutingRule, id: str) -> RuleSpec:
+    """``id`` is used if the rule has none of its own."""
+    prefix = None if rule.path_prefix == "/" else rule.path_prefix
+    algorithm = AlgorithmSpec(rule.algorithm.name)
+    return RuleSpec(rule.id or id, rule.backends, rule.listeners, rule.host, prefix, algorithm)
+
+
+def _rules(rules: tuple[RoutingRule, ...]) -> tuple[RuleSpec, ...]:
+    taken = {rule.id for rule in rules if rule.id is not None}
+    specs: list[RuleSpec] = []
+    for number, rule in enumerate(rules, start=1):
+        id = f"rule-{number}"
+        while rule.id is None and id in taken:
+            id += "-"
+        specs.append(rule_spec(rule, id))
+    return tuple(specs)
+
+
+def _error_responses(
+    configuration: Configuration | None, data: Any, base: Path, findings: list[Finding]
+) -> tuple[ErrorResponseSpec, ...]:
+    """The answers, files read; ``findings`` gets what is wrong with them."""
+    if configuration is not None:
+        responses: dict[str, ErrorResponse] = configuration.error_responses
+    else:
+        responses = {}
+        section = data.get("error_responses") if isinstance(data, dict) else None
+        for status, response in section.items() if isinstance(section, dict) else ():
+            try:
+                responses[str(status)] = ErrorResponse.model_validate(response)
+            except ValidationError:
+                continue
+    specs: list[ErrorResponseSpec] = []
+    for status, response in responses.items():
+        path = ("error_responses", status)
+        if not re.fullmatch(r"[45][0-9][0-9]", status):
+            findings.append(Finding(path, "is not a status of an error: 400 to 599", at_key=True))
+            continue
+        if (response.body is None) == (response.file is None):
+            findings.append(Finding(path, "needs either body or file"))
+            continue
+        body = response.body
+        if response.file is not None:
+            try:
+                body = _body_of(base / response.file)
+            except ValueError as error:
+                findings.append(Finding((*path, "file"), str(error)))
+                continue
+        specs.append(ErrorResponseSpec(int(status), response.content_type, body or ""))
+    return tuple(sorted(specs, key=lambda spec: spec.status))
+
+
+def _body_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(65537)
+        if len(raw) > 65536:
+            raise ValueError(f"{path} is longer than 64KiB")
+        return raw.decode()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text") from None
+
+
+def _host_name() -> str:
+    """The host name, as far as it can be an id."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "txlb"

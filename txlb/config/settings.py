@@ -1,0 +1,139 @@
+"""The sections that there is one of: the load balancer itself, and what holds for all traffic."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from txlb.config import kinds
+from txlb.config.kinds import Duration, choice, nullable, reserved, size, whole
+from txlb.config.section import Section, key
+
+
+class Node(Section):
+    """This load balancer among others."""
+
+    id: Annotated[str | None, nullable(kinds.ID)] = key(
+        None, "Name of this load balancer in `/health` (`load_balancer_id`); `null` = the host name.", "lb-1"
+    )
+
+
+class Admin(Section):
+    """The admin port: health of the load balancer itself, later its whole API.
+
+    It has no password yet: keep it on an address that only you can reach.
+    """
+
+    bind: Annotated[str | None, nullable(kinds.BIND)] = key(
+        "127.0.0.1:9900", "Where the admin port listens, `host:port`; `null` = nowhere.", "127.0.0.1:9900"
+    )
+    token_file: Annotated[None, kinds.NOTHING] = key(None, "File with the token that callers must show.")
+    tls: Annotated[None, kinds.NOTHING] = key(None, "Certificates of the admin port.")
+    allowed_hosts: Annotated[list[str], reserved(kinds.ANYTHING, [])] = key(
+        [], "Names under which browsers may reach the admin port."
+    )
+
+
+class Metrics(Section):
+    """A listener for scrapers alone."""
+
+    bind: Annotated[None, kinds.NOTHING] = key(None, "Where `/metrics` and `/health` alone are served.")
+
+
+class Limits(Section):
+    """What one client may ask for. Whoever asks for more gets the error named here."""
+
+    max_connections: Annotated[int | None, nullable(whole(1, 10_000_000, "connections"), "auto")] = key(
+        "auto",
+        "Client connections per worker; more wait in the kernel's queue. `auto` = what the limit on open"
+        " files allows, with a reserve.",
+        50000,
+    )
+    request_line: Annotated[int, size(64, 2**17)] = key(
+        "8KiB", "Longest request line; past it: 414.", "16KiB"
+    )
+    head: Annotated[int, size(256, 2**18)] = key(
+        "16KiB", "Longest head, request line included; past it: 431.", "32KiB"
+    )
+    fields: Annotated[int, whole(1, 10_000, "fields")] = key(
+        100, "Most header fields of a request; past it: 431.", 200
+    )
+    body: Annotated[int | None, nullable(size(0, 2**50))] = key(
+        None, "Longest request body; past it: 413. `null` = any length, as bodies are streamed.", "10MiB"
+    )
+
+
+class Timeouts(Section):
+    """Every deadline. None can be switched off; the longest is `30d`."""
+
+    connect: Duration = key(
+        "1s", "For a connection to a backend to open; past it another backend, or 504.", "3s"
+    )
+    client_header: Duration = key(
+        "10s", "For a request head to arrive, from its first byte; past it: 408.", "5s"
+    )
+    client_body: Duration = key("30s", "Between two pieces of a request body; past it: 408.", "1m")
+    client_idle: Duration = key("60s", "A client connection may be idle between two requests.", "15s")
+    send: Duration = key(
+        "60s", "A client or backend may take no bytes at all while there are some for it.", "30s"
+    )
+    backend_response: Duration = key(
+        "60s", "For an answer to begin, and between two pieces of it; before it begins: 504.", "2m"
+    )
+    tunnel_idle: Duration = key("1h", "A tunnel (WebSocket) may carry nothing in either direction.", "10m")
+    tls_handshake: Annotated[float, reserved(kinds.DURATION, "5s")] = key("5s", "For a TLS handshake to end.")
+    udp_idle: Annotated[float, reserved(kinds.DURATION, "60s")] = key("60s", "A UDP flow may be idle.")
+    drain: Duration = key("300s", "A draining backend keeps its connections at most this long.", "10m")
+    shutdown: Duration = key("30s", "For requests in flight to end when txlb is told to stop.", "5m")
+
+
+class IdleConnections(Section):
+    """Connections to backends that are kept open for the next request, per worker."""
+
+    min_per_backend: Annotated[int, whole(0, 100_000, "connections")] = key(
+        0, "Kept open to each backend that had traffic in the last `idle_timeout`.", 4
+    )
+    max_per_backend: Annotated[int, whole(0, 1_000_000, "connections")] = key(
+        1000, "At most so many wait for each backend; 0 = a new connection for every request.", 64
+    )
+    idle_timeout: Duration = key(
+        "60s", "One that waited this long is closed. Keep it below the backends' own keep-alive time.", "30s"
+    )
+
+
+class AccessLog(Section):
+    """One line for every request."""
+
+    path: Annotated[str, kinds.FILE] = key(
+        "-",
+        "The file, reopened on SIGHUP; `-` = standard output. Relative to the configuration file.",
+        "access.log",
+    )
+    format: Annotated[str, choice("json", "common", "off")] = key(
+        "json", "JSON lines, the format that Apache and nginx call common, or no log.", "common"
+    )
+
+
+class HealthCheck(Section):
+    """How backends are checked."""
+
+    interval: Annotated[float, reserved(kinds.DURATION, "5s")] = key("5s", "Between two checks.")
+    timeout: Annotated[float, reserved(kinds.DURATION, "2s")] = key("2s", "For the answer to a check.")
+    rise: Annotated[int, reserved(whole(1, 1000), 2)] = key(2, "Good checks until a backend is HEALTHY.")
+    fall: Annotated[int, reserved(whole(1, 1000), 3)] = key(3, "Bad checks until a backend is UNHEALTHY.")
+    suspect_after: Annotated[float, reserved(kinds.DURATION, "300ms")] = key(
+        "300ms", "An answer that takes longer while others come causes a check."
+    )
+
+
+class ErrorResponse(Section):
+    """What one error answer of txlb itself says; exactly one of `body` and `file`."""
+
+    content_type: Annotated[str, kinds.CONTENT_TYPE] = key(
+        "text/plain; charset=utf-8", "Content-Type of the answer.", "text/html; charset=utf-8"
+    )
+    body: Annotated[str | None, nullable(kinds.BODY)] = key(
+        None, "The text itself, at most 64KiB.", "Back soon."
+    )
+    file: Annotated[str | None, nullable(kinds.FILE)] = key(
+        None, "A UTF-8 file with the text, read at load. Relative to the configuration file.", "503.html"
+    )
