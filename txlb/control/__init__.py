@@ -1,0 +1,1 @@
+"""The control plane: owns sockets and configuration, supervises workers, answers the admin API."""

@@ -1,0 +1,55 @@
+"""What control needs of its workers: child processes (`Supervisor`) or one plane inside (`LocalWorker`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from txlb.core.model import Snapshot
+from txlb.core.scoreboard import Columns
+from txlb.core.snapshot import encode
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One generation as workers get it."""
+
+    snapshot: Snapshot
+    columns: Columns
+    encoded: bytes = b""  # "" where nobody needs bytes
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, columns: Columns) -> Publication:
+        return cls(snapshot, columns, b"".join(encode(snapshot, columns)))
+
+
+class Fleet(Protocol):
+    """All the workers of this txlb."""
+
+    restarts: int
+
+    def start(self) -> None:
+        """Spawn; they serve once something is published. Raises OSError if that cannot work."""
+
+    def publish(self, publication: Publication) -> Deferred[None]:
+        """Make this generation the one everybody runs; fires when every live worker does."""
+
+    def acknowledged(self) -> int:
+        """The lowest generation that any live worker runs; dead ones start with the latest."""
+
+    def up(self) -> list[bool]:
+        """By worker: does it serve?"""
+
+    def reopen_logs(self) -> None:
+        """Workers open their access log again."""
+
+    def connections(self, after: int, limit: int) -> Deferred[list[dict[str, object]]]:
+        """Client connections, those of the first worker first."""
+
+    def shutdown(self, timeout: float) -> Deferred[None]:
+        """Stop accepting, finish what is in flight, end; fires when all did, soon after ``timeout`` at last."""
+
+    def kill(self) -> None:
+        """End at once."""

@@ -1,0 +1,95 @@
+"""Host names of backends become addresses here, in control, before a snapshot goes out.
+
+Rules:
+
+* An IP address is itself. A name is looked up by the system's resolver in a thread; the
+  first address counts, in the order the system prefers.
+* A name that does not resolve in time keeps the address it had, or has "" and is never
+  chosen; either way it is reported.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from twisted.internet.defer import DeferredList, succeed
+from twisted.internet.interfaces import IReactorThreads, IReactorTime
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from txlb.core.model import Snapshot
+
+LOOKUP_TIMEOUT = 10.0
+
+
+class IReactorForLookups(IReactorThreads, IReactorTime):  # type: ignore[misc]
+    """What looking names up needs of the reactor."""
+
+
+def is_address(host: str) -> bool:
+    """True for what needs no look-up."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def names_of(snapshot: Snapshot) -> list[str]:
+    """Every host name of the snapshot's backends, once."""
+    return list(dict.fromkeys(backend.host for backend in snapshot.backends if not is_address(backend.host)))
+
+
+def addresses_of(snapshot: Snapshot) -> dict[str, str]:
+    """What the names of this snapshot resolved to."""
+    return {backend.host: backend.address for backend in snapshot.backends if backend.address}
+
+
+async def look_up(reactor: IReactorForLookups, names: Iterable[str]) -> dict[str, str]:
+    """Addresses by name; names that did not resolve are missing."""
+    found: dict[str, str] = {}
+
+    def keep(address: str | Failure, name: str) -> None:
+        if isinstance(address, str):
+            found[name] = address
+
+    pool = reactor.getThreadPool()  # type: ignore[attr-defined]
+    waits = []
+    for name in names:
+        done = deferToThreadPool(reactor, pool, first_address, name)
+        waits.append(done.addTimeout(LOOKUP_TIMEOUT, reactor).addBoth(keep, name))
+    await (DeferredList(waits) if waits else succeed([]))
+    return found
+
+
+def first_address(name: str) -> str:
+    """Blocking look-up."""
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return str(found[0][4][0])
+
+
+def with_addresses(
+    snapshot: Snapshot, found: Mapping[str, str], known: Mapping[str, str]
+) -> tuple[Snapshot, list[str]]:
+    """The snapshot with every backend's address filled in, and a warning for each name not ``found``."""
+    warnings = [
+        f"{name!r} does not resolve; "
+        + (f"keeping {known[name]}" if name in known else "its backends get no traffic")
+        for name in names_of(snapshot)
+        if name not in found
+    ]
+    backends = tuple(
+        replace(backend, address=address)
+        if (
+            address := backend.host
+            if is_address(backend.host)
+            else found.get(backend.host) or known.get(backend.host, "")
+        )
+        != backend.address
+        else backend
+        for backend in snapshot.backends
+    )
+    return replace(snapshot, backends=backends), warnings

@@ -1,0 +1,214 @@
+"""A `Snapshot` as bytes, and the difference of two.
+
+Rules:
+
+* The bytes are JSON, one value a line: a head with everything small, then slices of at
+  most `SLICE` backends, rules and cells. Backends are lists, not objects: half the bytes
+  and time, and 10,000 of them are the case that matters.
+* `decode` is a generator that does one line per step, so that an event loop can spread
+  it over many turns; no step takes longer than one slice.
+* ``decode(encode(snapshot, columns)) == (snapshot, columns)``, the free list aside.
+* `diff` compares by id: equal specs are unchanged, whatever their order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol, TypeVar
+
+from txlb.core.model import (
+    AccessLogSpec,
+    AlgorithmSpec,
+    BackendSpec,
+    ErrorResponseSpec,
+    IdleConnectionsSpec,
+    LimitsSpec,
+    ListenerSpec,
+    RuleSpec,
+    Snapshot,
+    TimeoutsSpec,
+)
+from txlb.core.scoreboard import Columns
+
+SLICE = 250
+_Item = TypeVar("_Item")
+_BACKEND = tuple(spec.name for spec in fields(BackendSpec))
+
+
+def encode(snapshot: Snapshot, columns: Columns) -> Generator[bytes, None, None]:
+    """The lines of this snapshot and its columns; joined they are what `decode` reads."""
+    head: dict[str, Any] = {
+        "generation": snapshot.generation,
+        "node_id": snapshot.node_id,
+        "workers": snapshot.workers,
+        "admin_bind": snapshot.admin_bind,
+        "limits": asdict(snapshot.limits),
+        "timeouts": asdict(snapshot.timeouts),
+        "idle_connections": asdict(snapshot.idle_connections),
+        "access_log": asdict(snapshot.access_log),
+        "listeners": [asdict(listener) for listener in snapshot.listeners],
+        "error_responses": [asdict(response) for response in snapshot.error_responses],
+        "columns": columns.header(),
+    }
+    yield _line("head", head)
+    for backends in _slices(snapshot.backends):
+        yield _line("backends", [[getattr(backend, name) for name in _BACKEND] for backend in backends])
+    for rule in snapshot.rules:  # a rule may name 10,000 backends: those follow as slices of their own
+        yield _line("rule", {**_rule_head(rule), "backends": []})
+        for ids in _slices(rule.backends):
+            yield _line("rule_backends", ids)
+    for cells in _slices(columns.cell_items()):
+        yield _line("cells", cells)
+
+
+def decode(data: bytes) -> Generator[None, None, tuple[Snapshot, Columns]]:
+    """Decode one line per step; the generator's value is the snapshot and its columns."""
+    head: dict[str, Any] = {}
+    backends: list[BackendSpec] = []
+    rules: list[tuple[dict[str, Any], list[str]]] = []
+    cells: list[list[str | int]] = []
+    start = 0
+    while start < len(data):
+        end = data.index(b"\n", start)
+        kind, value = json.loads(data[start:end])
+        start = end + 1
+        if kind == "backends":
+            backends += [BackendSpec(*row) for row in value]
+        elif kind == "rule_backends":
+            rules[-1][1].extend(value)
+        elif kind == "rule":
+            rules.append((value, []))
+        elif kind == "cells":
+            cells += value
+        else:
+            head = value
+        yield
+    snapshot = Snapshot(
+        generation=head["generation"],
+        node_id=head["node_id"],
+        workers=head["workers"],
+        admin_bind=head["admin_bind"],
+        limits=LimitsSpec(**head["limits"]),
+        timeouts=TimeoutsSpec(**head["timeouts"]),
+        idle_connections=IdleConnectionsSpec(**head["idle_connections"]),
+        access_log=AccessLogSpec(**head["access_log"]),
+        listeners=tuple(ListenerSpec(**_tuples(row)) for row in head["listeners"]),
+        backends=tuple(backends),
+        rules=tuple(_rule(row, ids) for row, ids in rules),
+        error_responses=tuple(ErrorResponseSpec(**row) for row in head["error_responses"]),
+    )
+    yield
+    return snapshot, Columns.from_json(head["columns"], cells)
+
+
+def decode_now(data: bytes) -> tuple[Snapshot, Columns]:
+    """`decode` at one go: for a worker that does not serve yet."""
+    steps = decode(data)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            snapshot, columns = done.value
+            return snapshot, columns
+
+
+def _line(kind: str, value: object) -> bytes:
+    return json.dumps([kind, value], separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _slices(items: Sequence[_Item]) -> Iterable[Sequence[_Item]]:
+    return (items[start : start + SLICE] for start in range(0, len(items), SLICE))
+
+
+def _rule_head(rule: RuleSpec) -> dict[str, Any]:
+    return {
+        "id": rule.id,
+        "listeners": rule.listeners,
+        "host": rule.host,
+        "path_prefix": rule.path_prefix,
+        "algorithm": [rule.algorithm.name, rule.algorithm.options],
+    }
+
+
+def _rule(row: dict[str, Any], backends: list[str]) -> RuleSpec:
+    name, options = row["algorithm"]
+    return RuleSpec(
+        id=row["id"],
+        backends=tuple(backends),
+        listeners=None if row["listeners"] is None else tuple(row["listeners"]),
+        host=row["host"],
+        path_prefix=row["path_prefix"],
+        algorithm=AlgorithmSpec(name, tuple((key, value) for key, value in options)),
+    )
+
+
+def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+
+
+class _Identified(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Ids of one kind of thing that came, went, or stayed with another value; in file order."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+    def __str__(self) -> str:
+        return f"+{len(self.added)} -{len(self.removed)} ~{len(self.changed)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a reload changes."""
+
+    listeners: Changes
+    backends: Changes
+    rules: Changes
+    settings: tuple[str, ...]  # names of the Snapshot fields outside the three lists that differ
+
+    def __bool__(self) -> bool:
+        return bool(self.listeners or self.backends or self.rules or self.settings)
+
+    def __str__(self) -> str:
+        parts = [f"listeners {self.listeners}", f"backends {self.backends}", f"rules {self.rules}"]
+        if self.settings:
+            parts.append("settings " + " ".join(self.settings))
+        return ", ".join(parts)
+
+
+_LISTS = ("generation", "listeners", "backends", "rules")
+
+
+def diff(old: Snapshot, new: Snapshot) -> Difference:
+    """What changes from ``old`` to ``new``, the generation aside."""
+    return Difference(
+        listeners=_changes(old.listeners, new.listeners),
+        backends=_changes(old.backends, new.backends),
+        rules=_changes(old.rules, new.rules),
+        settings=tuple(
+            spec.name
+            for spec in fields(Snapshot)
+            if spec.name not in _LISTS and getattr(old, spec.name) != getattr(new, spec.name)
+        ),
+    )
+
+
+def _changes(old: Sequence[_Identified], new: Sequence[_Identified]) -> Changes:
+    before = {item.id: item for item in old}
+    after = {item.id for item in new}
+    return Changes(
+        added=tuple(item.id for item in new if item.id not in before),
+        removed=tuple(item.id for item in old if item.id not in after),
+        changed=tuple(item.id for item in new if item.id in before and item != before[item.id]),
+    )
