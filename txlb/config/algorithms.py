@@ -53,7 +53,7 @@ def parse_algorithm(value: object) -> str:
     raise ValueError(f"unknown algorithm {shown(text)}{hint}")
 
 
-NAME = Kind("name", parse_algorithm, {"type": "string"})
+NAME = Kind("name", parse_algorithm, {"type": "string", "examples": list(WORKING)})
 
 
 class Algorithm(Section):

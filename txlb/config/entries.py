@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from txlb.config import kinds
-from txlb.config.algorithms import Algorithm, named
-from txlb.config.kinds import Bind, Id, Network, choice, nullable, reserved, whole
+from txlb.config.algorithms import NAME, Algorithm, named
+from txlb.config.kinds import RESERVED, Bind, Id, Network, Or, choice, nullable, reserved, whole
 from txlb.config.section import REQUIRED, Section, key
 from txlb.config.settings import HealthCheck
 
@@ -36,17 +36,12 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, (str, int)) else value
 
 
-_BINDS: dict[str, Any] = {
-    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
-}
-
-
 class Listener(Section):
     """A place where clients come in."""
 
     id: Id = key(REQUIRED, "Its name in rules, logs and metrics.", "web")
     bind: Annotated[
-        tuple[Bind, ...], BeforeValidator(_as_list), Field(min_length=1, json_schema_extra=_BINDS)
+        tuple[Bind, ...], BeforeValidator(_as_list), Field(min_length=1), Or({"type": "string"})
     ] = key(
         REQUIRED,
         "Where it listens: `host:port` or `[v6]:port`, or a list of them. The host is an address of this"
@@ -101,7 +96,7 @@ class Backend(Section):
     )
     health_check_path: Annotated[None, kinds.NOTHING] = key(None, "Path of a check over HTTP.")
     health_check: Annotated[
-        None, kinds.Kind("`off`", _check_of_backend, {"enum": [None, "off"]}, works=False)
+        None, kinds.Kind("`off`", _check_of_backend, {"enum": [None, "off"], RESERVED: True}, works=False)
     ] = key(None, "How this backend is checked, or `off`.")
     tls: Annotated[None, kinds.NOTHING] = key(None, "TLS to the backend.")
     proxy_protocol: Annotated[None, kinds.NOTHING] = key(None, "PROXY header sent: v1 or v2.")
@@ -143,8 +138,8 @@ class RoutingRule(Section):
         " decoded.",
         "/api",
     )
-    algorithm: Annotated[Algorithm, BeforeValidator(named)] = key(
-        {"name": "round_robin"},
+    algorithm: Annotated[Algorithm, BeforeValidator(named), Or(NAME.schema)] = key(
+        "round_robin",
         "How a backend is chosen: `round_robin` (smooth, weighted; `weighted` is the same).",
         "round_robin",
     )

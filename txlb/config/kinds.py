@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -24,6 +24,7 @@ from txlb.config import addresses, values
 from txlb.config.values import shown
 
 REFERENCE = r"\$\{"
+RESERVED = "x-reserved"  # in a schema: this key does not work yet
 Json = dict[str, Any]
 
 
@@ -37,13 +38,22 @@ class Kind:
     show: Callable[[Any], Any] = lambda value: value
     unit: str = ""
     works: bool = True
-    examples: tuple[Any, ...] = field(default=())
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.parse)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:
         return dict(self.schema)
+
+
+@dataclass(frozen=True)
+class Or:
+    """Another shape that a validator in front turns into the annotated one."""
+
+    schema: Json
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:
+        return {"anyOf": [self.schema, handler(schema)]}
 
 
 def text_schema(pattern: str) -> Json:
@@ -62,8 +72,9 @@ def whole(low: int, high: int, unit: str = "") -> Kind:
             raise ValueError(f"{value} is out of range: from {low} to {high}")
         return value
 
-    schema = {"type": ["integer", "string"], "minimum": low, "maximum": high}
-    return Kind("whole number", parse, schema | {"pattern": rf"^[0-9]+$|{REFERENCE}"}, unit=unit)
+    schema: Json = {"type": ["integer", "string"], "minimum": low, "maximum": high}
+    schema["pattern"] = rf"^[0-9]+$|{REFERENCE}"
+    return Kind(f"{low} to {high}", parse, schema, unit=unit)
 
 
 def choice(*names: str, later: tuple[str, ...] = ()) -> Kind:
@@ -118,7 +129,7 @@ def reserved(kind: Kind, default: Any) -> Kind:
             raise ValueError(f"is not supported yet (only {_spelled(default)} is)")
         return result
 
-    return replace(kind, parse=parse, works=False, schema={"const": default})
+    return replace(kind, parse=parse, works=False, schema={"const": default, RESERVED: True})
 
 
 def _anything(value: object) -> object:
@@ -165,9 +176,9 @@ def size(low: int, high: int) -> Kind:
             )
         return result
 
-    schema = {"type": ["string", "integer"], "minimum": low, "maximum": high}
+    schema: Json = {"type": ["string", "integer"], "minimum": low, "maximum": high}
     schema["pattern"] = text_schema(values.SIZE_PATTERN)["pattern"]
-    return Kind("size", parse, schema, values.show_size)
+    return Kind(f"size, {values.show_size(low)} to {values.show_size(high)}", parse, schema, values.show_size)
 
 
 DURATION = Kind("duration", values.parse_duration, text_schema(values.DURATION_PATTERN), values.show_duration)

@@ -51,9 +51,10 @@ class Configuration(Section):
     idle_connections: IdleConnections = key({}, "Connections to backends that wait for the next request.")
     access_log: AccessLog = key({}, "One line for every request.")
     health_check: HealthCheck = key({}, "How backends are checked.")
-    error_responses: dict[str, ErrorResponse] = key(
-        {}, "What txlb's own error answers say, by status: 400 to 599.", {503: {"body": "Back soon."}}
-    )
+    error_responses: Annotated[
+        dict[str, ErrorResponse],
+        Field(json_schema_extra={"propertyNames": {"pattern": "^[45][0-9][0-9]$"}}),
+    ] = key({}, "What txlb's own error answers say, by status: 400 to 599.", {"503": {"body": "Back soon."}})
     listeners: Annotated[tuple[Listener, ...], Field(min_length=1)] = key(REQUIRED, "Where clients come in.")
     backends: tuple[Backend, ...] = key([], "Addresses that serve.")
     routing_rules: tuple[RoutingRule, ...] = key([], "Which requests go where.")

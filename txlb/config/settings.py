@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from pydantic import ConfigDict
+
 from txlb.config import kinds
 from txlb.config.kinds import Duration, choice, nullable, reserved, size, whole
 from txlb.config.section import Section, key
@@ -127,6 +129,10 @@ class HealthCheck(Section):
 
 class ErrorResponse(Section):
     """What one error answer of txlb itself says; exactly one of `body` and `file`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["body"]}, {"required": ["file"]}]},
+    )
 
     content_type: Annotated[str, kinds.CONTENT_TYPE] = key(
         "text/plain; charset=utf-8", "Content-Type of the answer.", "text/html; charset=utf-8"

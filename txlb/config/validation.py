@@ -102,17 +102,18 @@ def _keys_at(model: type[BaseModel], path: Path) -> list[str]:
     """The keys that the model at ``path`` below ``model`` knows."""
     for step in path:
         if isinstance(step, str) and step in model.model_fields:
-            below = _model_in(model.model_fields[step].annotation)
+            below = model_in(model.model_fields[step].annotation)
             if below is None:
                 return []
             model = below
     return list(model.model_fields)
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds, be it in a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+    return next((found for part in get_args(annotation) if (found := model_in(part))), None)
 
 
 def salvaged(model: type[ModelT], data: object) -> tuple[ModelT | None, frozenset[str]]:

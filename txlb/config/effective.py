@@ -1,0 +1,113 @@
+"""A snapshot as the YAML that gives it again: what ``GET /config`` shows.
+
+Rules:
+
+* ``loads(effective(snapshot))`` equals ``snapshot``, but for its generation and for
+  the addresses that names resolved to.
+* Text is quoted unless the strict reader takes it for just that text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from txlb.config.scalars import resolve_plain
+from txlb.config.values import show_duration, show_size
+from txlb.core.model import Snapshot
+
+_PLAIN = re.compile(r"[A-Za-z0-9./][A-Za-z0-9._/-]*")
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+def effective(snapshot: Snapshot) -> str:
+    limits, idle = snapshot.limits, snapshot.idle_connections
+    timeouts = {name: getattr(snapshot.timeouts, name) for name in snapshot.timeouts.__dataclass_fields__}
+    data: dict[str, Any] = {
+        "node": {"id": snapshot.node_id or None},
+        "workers": "auto" if snapshot.workers is None else snapshot.workers,
+        "admin": {"bind": snapshot.admin_bind},
+        "limits": {
+            "max_connections": "auto" if limits.max_connections is None else limits.max_connections,
+            "request_line": show_size(limits.request_line),
+            "head": show_size(limits.head),
+            "fields": limits.fields,
+            "body": None if limits.body is None else show_size(limits.body),
+        },
+        "timeouts": {name: show_duration(seconds) for name, seconds in timeouts.items()},
+        "idle_connections": {
+            "min_per_backend": idle.min_per_backend,
+            "max_per_backend": idle.max_per_backend,
+            "idle_timeout": show_duration(idle.idle_timeout),
+        },
+        "access_log": {"path": snapshot.access_log.path, "format": snapshot.access_log.format},
+        "error_responses": {
+            str(one.status): {"content_type": one.content_type, "body": one.body}
+            for one in snapshot.error_responses
+        },
+        "listeners": [
+            {
+                "id": one.id,
+                "bind": list(one.bind),
+                "protocol": one.protocol,
+                "trusted": list(one.trusted),
+                "forwarded": one.forwarded,
+                "via": one.via,
+            }
+            for one in snapshot.listeners
+        ],
+        "backends": [
+            {
+                "id": one.id,
+                "host": one.host,
+                "port": one.port,
+                "weight": one.weight,
+                "max_connections": one.max_connections,
+            }
+            for one in snapshot.backends
+        ],
+        "routing_rules": [
+            {
+                "id": one.id,
+                **({} if one.listeners is None else {"listeners": list(one.listeners)}),
+                "host": one.host,
+                "path_prefix": one.path_prefix,
+                "algorithm": one.algorithm.name,
+                "backends": list(one.backends),
+            }
+            for one in snapshot.rules
+        ],
+    }
+    return "".join(_mapping(data, ""))
+
+
+def _mapping(data: dict[str, Any], indent: str) -> list[str]:
+    """The lines of a block mapping; lists of mappings become blocks, other lists stay on a line."""
+    lines: list[str] = []
+    for name, value in data.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{name}:\n", *_mapping(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            lines.append(f"{indent}{name}:\n")
+            for item in value:
+                first, *rest = _mapping(item, indent + "    ")
+                lines += [f"{indent}  - {first.lstrip(' ')}", *rest]
+        else:
+            lines.append(f"{indent}{name}: {_flow(value)}\n")
+    return lines
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if _PLAIN.fullmatch(value):
+        try:
+            if resolve_plain(value) == value:
+                return value
+        except ValueError:
+            pass
+    quoted = json.dumps(value.replace("${", "$${"), ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
