@@ -30,3 +30,7 @@ class AlgorithmError(TxlbError):
 
 class WorkerError(TxlbError):
     """A worker process cannot be started, or broke the protocol of the link."""
+
+
+class SendStalled(TxlbError):
+    """A peer did not take what was sent to it within ``timeouts.send``."""

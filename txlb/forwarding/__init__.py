@@ -1,0 +1,1 @@
+"""The forwarding plane: protocols that carry exchanges between clients and backends."""

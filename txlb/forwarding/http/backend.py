@@ -1,0 +1,341 @@
+"""Backend side of HTTP/1.1: one connection to a backend, one exchange at a time.
+
+Rules (RFC 9112 §§6, 9):
+
+* An answer's head is parsed strictly; what is malformed or ambiguous is 502, never passed on.
+* 1xx answers are relayed to HTTP/1.1 clients, at most `MAX_INTERIM`; 101 only where a
+  WebSocket upgrade was asked for.
+* Bytes beyond the end of an answer, or while no exchange is on, make the connection useless.
+* A body that ends with the connection is passed to HTTP/1.1 clients as chunks, so that the
+  client can tell its end from a break.
+* Silence of ``backend_response`` seconds while something is awaited ends the exchange; time
+  during which the client does not take what was sent does not count.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+
+from mypy_extensions import mypyc_attr
+
+from txlb.core.backend import Backend
+from txlb.core.http.fields import Fields
+from txlb.core.http.framing import DEFECT, DONE, ChunkedReader
+from txlb.core.http.head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseHead, parse_response
+from txlb.forwarding.http.exchange import Exchange
+from txlb.forwarding.http.sides import BackendSide
+
+MAX_HEAD: Final = 65536
+MAX_FIELDS: Final = 500
+MAX_TRAILER: Final = 16384
+MAX_INTERIM: Final = 16
+END_OF_HEAD: Final = b"\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+IDLE: Final = 0
+HEAD: Final = 1
+BODY: Final = 2
+TUNNEL: Final = 3
+CLOSED: Final = 4
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class IdleStore:
+    """Where connections wait between exchanges."""
+
+    def put(self, connection: BackendConnection) -> bool:
+        raise NotImplementedError
+
+    def remove(self, connection: BackendConnection) -> None:
+        raise NotImplementedError
+
+    def expired(self, connection: BackendConnection, now: float) -> None:
+        raise NotImplementedError
+
+
+class BackendConnection(BackendSide):
+    """Protocol of one backend connection."""
+
+    backend: Backend
+    store: IdleStore
+    exchange: Exchange | None
+    state: int
+    framing: int
+    left: int
+    chunks: ChunkedReader | None
+    partial: bytearray | None
+    last_fields: Fields | None
+    interim: int
+    keep_alive: bool
+    wrap: bool
+    idle_since: float
+
+    def __init__(self, backend: Backend, store: IdleStore) -> None:
+        super().__init__()
+        self.transport = None
+        self.reused = False
+        self.backend = backend
+        self.store = store
+        self.exchange = None
+        self.state = IDLE
+        self.framing = NO_BODY
+        self.left = 0
+        self.chunks = None
+        self.partial = None
+        self.last_fields = None
+        self.interim = 0
+        self.keep_alive = False
+        self.wrap = False
+        self.idle_since = 0.0
+
+    # -- commands of the exchange -----------------------------------------------------
+
+    def begin(self, exchange: Exchange) -> None:
+        """Carry ``exchange``: its request is sent next."""
+        self.exchange = exchange
+        self.state = HEAD
+        self.interim = 0
+
+    def send(self, data: bytes) -> None:
+        self.backend.bytes_out += len(data)
+        self.transport.write(data)
+
+    def is_stale(self) -> bool:
+        """The peer has closed, or sent what nobody asked for."""
+        sock: Any = getattr(self.transport, "sock", None)
+        if sock is None:
+            return False
+        try:
+            sock.recv(1, int(socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def release(self, reusable: bool) -> None:
+        self.exchange = None
+        self.deadline = 0.0
+        if self.state == CLOSED:
+            return
+        self.state = IDLE
+        self.transport.resumeProducing()
+        if reusable and self.keep_alive:
+            self.reused = True
+            if self.store.put(self):
+                return
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        self.exchange = None
+        self.deadline = 0.0
+        if self.state != CLOSED:
+            self.state = IDLE
+            self.transport.unregisterProducer()
+            self.transport.abortConnection()
+
+    # -- producer: what the backend does not take, the client does not send -----------------
+
+    def pauseProducing(self) -> None:
+        """The backend does not take what was written."""
+        if self.exchange is not None:
+            self.exchange.client.room(False)
+
+    def resumeProducing(self) -> None:
+        """It has taken everything."""
+        if self.exchange is not None:
+            self.exchange.client.room(True)
+
+    def stopProducing(self) -> None:
+        """The connection is gone; `connectionLost` tells."""
+
+    # -- protocol -----------------------------------------------------------------------
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        transport.registerProducer(self, True)
+        self.backend.connections += 1
+        self.backend.touched = True
+
+    def dataReceived(self, data: bytes) -> None:
+        exchange = self.exchange
+        self.backend.bytes_in += len(data)
+        if exchange is None:
+            # Nobody asked: an idle connection that speaks is not to be trusted.
+            self.store.remove(self)
+            self.abort()
+        elif self.state == BODY:
+            exchange.heard_from_backend(self)
+            self._body(exchange, data)
+        elif self.state == HEAD:
+            exchange.heard_from_backend(self)
+            self._head(exchange, data)
+        elif exchange.relay is not None:
+            exchange.relay.from_backend(data)
+
+    def readConnectionLost(self) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.store.remove(self)
+            self.abort()
+        elif self.state == TUNNEL:
+            if exchange.relay is not None:
+                exchange.relay.backend_finished()
+        elif self.state == BODY and self.framing == UNTIL_CLOSE:
+            self.keep_alive = False
+            if self.wrap:
+                exchange.send_to_client(LAST_CHUNK)
+            exchange.response_ended()
+        else:
+            self.keep_alive = False
+            exchange.backend_closed(self.state == HEAD and self.partial is None and self.interim == 0)
+
+    def connectionLost(self, reason: Any) -> None:
+        backend = self.backend
+        backend.connections -= 1
+        backend.touched = True
+        self.deadline = 0.0
+        state = self.state
+        self.state = CLOSED
+        exchange = self.exchange
+        self.exchange = None
+        if exchange is None:
+            if state == IDLE:
+                self.store.remove(self)
+        elif exchange.relay is not None:
+            exchange.relay.backend_lost()
+        else:
+            exchange.backend_closed(state == HEAD and self.partial is None and self.interim == 0)
+
+    def timed_out(self, now: float) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.store.expired(self, now)
+        elif not exchange.is_client_slow(self):
+            exchange.backend_silent()
+
+    # -- the answer -----------------------------------------------------------------------
+
+    def _head(self, exchange: Exchange, data: bytes) -> None:
+        partial = self.partial
+        if partial is not None:
+            before = len(partial)
+            partial += data
+            found = partial.find(END_OF_HEAD, max(0, before - 3))
+            if found < 0:
+                if len(partial) > MAX_HEAD:
+                    exchange.backend_defective("response head too large")
+                return
+            data = bytes(partial)
+            self.partial = None
+            end = found
+        else:
+            end = data.find(END_OF_HEAD)
+        while True:
+            if end < 0:
+                if len(data) > MAX_HEAD:
+                    exchange.backend_defective("response head too large")
+                elif data:
+                    self.partial = bytearray(data)
+                return
+            if end > MAX_HEAD:
+                exchange.backend_defective("response head too large")
+                return
+            head = parse_response(data, end, self.last_fields, MAX_FIELDS, exchange.to_head)
+            if head.refusal:
+                exchange.backend_defective(head.refusal)
+                return
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                self._upgraded(exchange, head, data, end)
+                return
+            self.interim += 1
+            if self.interim > MAX_INTERIM:
+                exchange.backend_defective("too many interim responses")
+                return
+            exchange.interim_response(head, data, end)
+            data = data[end + 4 :]
+            if not data or self.exchange is None:
+                return
+            end = data.find(END_OF_HEAD)
+        self.last_fields = head.fields
+        self.keep_alive = head.keep_alive
+        self._final(exchange, head, data, end)
+
+    def _final(self, exchange: Exchange, head: ResponseHead, data: bytes, end: int) -> None:
+        framing = head.framing
+        out = exchange.response_started(head, data, end)  # None: the head goes on as it came
+        body_start = end + 4
+        extra = len(data) - body_start
+        if framing == NO_BODY:
+            if extra:
+                self.keep_alive = False
+            if out is None:
+                out = data[:body_start] if extra else data
+            exchange.send_to_client(out)
+            exchange.response_ended()
+            return
+        self.state = BODY
+        self.framing = framing
+        if framing == LENGTH and extra <= head.content_length:
+            self.left = head.content_length - extra
+            if out is None:
+                exchange.send_to_client(data)
+            else:
+                exchange.send_to_client(out + data[body_start:] if extra else out)
+            if self.left == 0:
+                exchange.response_ended()
+            return
+        self.left = head.content_length
+        if framing == CHUNKED:
+            self.chunks = ChunkedReader(exchange.decode, False, MAX_TRAILER, MAX_FIELDS)
+        self.wrap = framing == UNTIL_CLOSE and exchange.wrap
+        exchange.send_to_client(data[:body_start] if out is None else out)
+        if extra:
+            self._body(exchange, data[body_start:])
+
+    def _body(self, exchange: Exchange, data: bytes) -> None:
+        framing = self.framing
+        if framing == LENGTH:
+            size = len(data)
+            if size > self.left:
+                self.keep_alive = False
+                data = data[: self.left]
+                size = self.left
+            self.left -= size
+            exchange.send_to_client(data)
+            if self.left == 0:
+                exchange.response_ended()
+        elif framing == CHUNKED:
+            chunks = self.chunks
+            if chunks is None:
+                return
+            out = chunks.feed(data)
+            if chunks.state == DEFECT:
+                exchange.backend_defective(chunks.reason)
+                return
+            if out:
+                exchange.send_to_client(out)
+            if chunks.state == DONE:
+                if chunks.used < len(data):
+                    self.keep_alive = False
+                self.chunks = None
+                exchange.response_ended()
+        elif self.wrap:
+            exchange.send_to_client(b"%x\r\n" % len(data) + data + b"\r\n")
+        else:
+            exchange.send_to_client(data)
+
+    def _upgraded(self, exchange: Exchange, head: ResponseHead, data: bytes, end: int) -> None:
+        if not exchange.may_upgrade(head):
+            exchange.backend_defective("unexpected 101")
+            return
+        self.state = TUNNEL
+        self.keep_alive = False
+        self.deadline = 0.0
+        exchange.upgraded(head, data, end)
+        if end + 4 < len(data) and exchange.relay is not None:
+            exchange.relay.from_backend(data[end + 4 :])

@@ -1,0 +1,471 @@
+"""Exchange: one request and its answer, from routing to the log line.
+
+Rules:
+
+* Steps: route (`core.routing`), choose (`core.pool`), connect or reuse (`origins`), send,
+  answer, end. Each step is synchronous; waiting is the sides' business.
+* The lease is released once, with its outcome; the exchange is logged and counted once.
+* Until the answer begins, what was sent of the request is held (up to `HOLD` bytes) while it
+  might have to be sent again (`core.http.retry`).
+* Failures before the answer begins become an answer of our own (502, 503, 504); after that
+  the client's connection is broken off, for a cut answer must not look whole.
+* It is its own context for algorithms (`txlb.interfaces.IAlgorithm.pick`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from txlb.core import outcome as outcomes
+from txlb.core.backend import Backend
+from txlb.core.http.forward import CLOSE, KEEP_ALIVE, request_head, response_head
+from txlb.core.http.head import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
+from txlb.core.http.retry import IDEMPOTENT, may_connect_again, may_resend
+from txlb.core.pool import Lease, Pool
+from txlb.forwarding.http.sides import BackendSide, ClientSide
+from txlb.forwarding.relay import Relay, RelayOwner
+
+if TYPE_CHECKING:
+    from txlb.forwarding.http.origins import Attempt
+    from txlb.forwarding.http.settings import HttpSettings
+
+HOLD: Final = 65536
+WRAPPED: Final = b"Transfer-Encoding: chunked\r\n"
+
+
+class Exchange(RelayOwner):
+    """One request and its answer."""
+
+    client: ClientSide
+    settings: HttpSettings
+    head: RequestHead
+    client_ip: str
+    client_port: int
+    started: float
+    pool: Pool | None
+    lease: Lease | None
+    tried: list[Backend] | None
+    attempt: Attempt | None
+    backend: BackendSide | None
+    relay: Relay | None
+    connected_at: float
+    first_byte_at: float
+    tries: int
+    timed_out_connecting: bool
+    resent: bool
+    reused: bool
+    hold: list[bytes] | None
+    held: int
+    request_done: bool
+    answer_begun: bool
+    answer_done: bool
+    ended: bool
+    client_closing: bool
+    to_head: bool
+    decode: bool
+    wrap: bool
+    status: int
+    bytes_in: int
+    bytes_out: int
+    termination: str
+    backend_id: str
+
+    def __init__(
+        self, client: ClientSide, settings: HttpSettings, head: RequestHead, client_ip: str, client_port: int
+    ) -> None:
+        self.client = client
+        self.settings = settings
+        self.head = head
+        self.client_ip = client_ip
+        self.client_port = client_port
+        self.started = settings.loop.now
+        self.pool = None
+        self.lease = None
+        self.tried = None
+        self.attempt = None
+        self.backend = None
+        self.relay = None
+        self.connected_at = 0.0
+        self.first_byte_at = 0.0
+        self.tries = 0
+        self.timed_out_connecting = False
+        self.resent = False
+        self.reused = False
+        self.hold = None
+        self.held = 0
+        self.request_done = False
+        self.answer_begun = False
+        self.answer_done = False
+        self.ended = False
+        self.client_closing = not head.keep_alive
+        self.to_head = head.method == b"HEAD"
+        self.decode = head.minor == 0
+        self.wrap = False
+        self.status = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.termination = "--"
+        self.backend_id = ""
+
+    # -- context for algorithms ---------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self.started
+
+    @property
+    def listener(self) -> str:
+        return self.settings.id
+
+    @property
+    def host(self) -> str:
+        return self.head.host.decode("latin-1")
+
+    @property
+    def method(self) -> str:
+        return self.head.method.decode("latin-1")
+
+    @property
+    def path(self) -> str:
+        return self.head.path.decode("latin-1")
+
+    def header(self, name: str) -> str | None:
+        """A request field by name, values joined with a comma; None if absent."""
+        value = self.head.fields.get(name.lower().encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
+
+    # -- request --------------------------------------------------------------------------
+
+    def begin(self, body: bytes, done: bool) -> None:
+        """The head is here, with ``body`` as the first piece; ``done``: that is all of it."""
+        settings = self.settings
+        self.request_done = done
+        pool = settings.routes.match(self.head.host, self.head.path)
+        if pool is None:
+            self._answer(404, "PR")
+            return
+        self.pool = pool
+        pool.requests += 1
+        if body:
+            self.bytes_in += len(body)
+            self.hold = [body]
+            self.held = len(body)
+        self._choose()
+
+    def _choose(self) -> None:
+        pool = self.pool
+        if pool is None:
+            return
+        settings = self.settings
+        lease = pool.acquire(self, self.tried, settings.loop.now)
+        if lease is None:
+            if self.tries == 0:
+                self._answer(503, "PC")
+            elif self.timed_out_connecting:
+                self._answer(504, "sC")
+            else:
+                self._answer(502, "SC")
+            return
+        if self.tries:
+            pool.retries += 1
+        self.lease = lease
+        backend = lease.backend
+        self.backend_id = backend.id
+        side = settings.origins.take(backend)
+        if side is None:
+            self._connect(backend)
+        elif self.head.method not in IDEMPOTENT and side.is_stale():
+            side.abort()
+            self._connect(backend)
+        else:
+            self.reused = True
+            self._send_on(side)
+
+    def _connect(self, backend: Backend) -> None:
+        self.reused = False
+        self.attempt = self.settings.origins.connect(backend, self)
+
+    def connected(self, side: BackendSide) -> None:
+        """The fresh connection is there."""
+        self.attempt = None
+        self._send_on(side)
+
+    def connect_failed(self, outcome: int) -> None:
+        """There is no connection: another backend, or an answer of our own."""
+        self.attempt = None
+        lease = self.lease
+        if lease is None:
+            return
+        self.lease = None
+        lease.release(outcome, self.settings.loop.now)
+        if outcome == outcomes.UNUSED:
+            self._answer(503, "RC")
+            return
+        self.tries += 1
+        if self.tried is None:
+            self.tried = []
+        self.tried.append(lease.backend)
+        self.timed_out_connecting = outcome == outcomes.CONNECT_TIMEOUT
+        if may_connect_again(self.tries):
+            self._choose()
+        elif self.timed_out_connecting:
+            self._answer(504, "sC")
+        else:
+            self._answer(502, "SC")
+
+    def _send_on(self, side: BackendSide) -> None:
+        settings = self.settings
+        self.backend = side
+        self.connected_at = settings.loop.now
+        side.begin(self)
+        head = settings.forward_head(self.head, self.client)
+        hold = self.hold
+        if hold is None:
+            side.send(head)
+        else:
+            side.send(head + b"".join(hold))
+            if not self.reused:
+                self.hold = None
+        if self.request_done:
+            settings.loop.arm(side, settings.backend_response)
+        else:
+            self.client.room(True)
+
+    def request_data(self, data: bytes, done: bool) -> None:
+        """More of the request's body, framed as it is to be sent."""
+        self.bytes_in += len(data)
+        self.request_done = done
+        side = self.backend
+        if side is None or self.reused:
+            if not self.answer_begun:
+                self._hold(data, side is None)
+        if side is not None:
+            side.send(data)
+            if done:
+                self.settings.loop.arm(side, self.settings.backend_response)
+
+    def _hold(self, data: bytes, unsent: bool) -> None:
+        if unsent:
+            if self.hold is None:
+                self.hold = []
+            self.hold.append(data)
+            self.held += len(data)
+            if self.held > HOLD:
+                self.client.room(False)
+        elif self.hold is not None or self.held == 0:
+            self.held += len(data)
+            if self.held > HOLD:
+                self.hold = None
+            elif self.hold is None:
+                self.hold = [data]
+            else:
+                self.hold.append(data)
+
+    # -- what happened on the backend side --------------------------------------------------
+
+    def heard_from_backend(self, side: BackendSide) -> None:
+        """Something arrived: the answer is on its way."""
+        if side.deadline != 0.0:
+            side.deadline = self.settings.loop.now + self.settings.backend_response
+
+    def is_client_slow(self, side: BackendSide) -> bool:
+        """The backend is silent because the client does not take the answer; wait on."""
+        if self.answer_begun and self.client.blocked:
+            self.settings.loop.arm(side, self.settings.backend_response)
+            return True
+        return False
+
+    def interim_response(self, head: ResponseHead, data: bytes, end: int) -> None:
+        """A 1xx answer other than 101."""
+        if self.head.minor == 1:
+            out = response_head(head, data, end, b"", False)
+            self.client.transport.write(data[: end + 4] if out is None else out)
+
+    def response_started(self, head: ResponseHead, data: bytes, end: int) -> bytes | None:
+        """The final head is here: what to send for it, None = as it came."""
+        self.answer_begun = True
+        self.hold = None
+        self.first_byte_at = self.settings.loop.now
+        self.status = head.status
+        ending = b""
+        drop = False
+        framing = head.framing
+        if self.decode:
+            if framing == CHUNKED or framing == UNTIL_CLOSE:
+                self.client_closing = True
+            drop = head.fields.coded
+        elif framing == UNTIL_CLOSE:
+            self.wrap = True
+            ending = WRAPPED
+        if self.settings.draining or not self.request_done:
+            self.client_closing = True
+        if self.client_closing:
+            ending += CLOSE
+        elif self.head.minor == 0:
+            ending += KEEP_ALIVE
+        return response_head(head, data, end, ending, drop)
+
+    def send_to_client(self, data: bytes) -> None:
+        """Bytes of the answer, framed for the client."""
+        self.bytes_out += len(data)
+        self.client.transport.write(data)
+
+    def response_ended(self) -> None:
+        """The answer is whole."""
+        self.answer_done = True
+        side = self.backend
+        self.backend = None
+        if side is not None:
+            if self.request_done:
+                side.release(True)
+            else:
+                side.abort()  # an early answer: the rest of the request is not wanted any more
+        self._release(outcomes.OK)
+        self._end()
+
+    def may_upgrade(self, head: ResponseHead) -> bool:
+        """A 101 that answers what was asked."""
+        fields = head.fields
+        return (
+            self.head.websocket and self.request_done and fields.upgrade and fields.upgrade_to == b"websocket"
+        )
+
+    def upgraded(self, head: ResponseHead, data: bytes, end: int) -> None:
+        """101: from here on bytes are relayed."""
+        side = self.backend
+        if side is None:
+            return
+        settings = self.settings
+        self.answer_begun = True
+        self.hold = None
+        self.status = 101
+        self.first_byte_at = settings.loop.now
+        out = response_head(head, data, end, b"", False)
+        self.send_to_client(data[: end + 4] if out is None else out)
+        self.client.tunnel_opened()
+        relay = Relay(settings.loop, self, self.client.transport, side.transport, settings.tunnel_idle)
+        self.relay = relay
+        relay.start()
+
+    def relay_ended(self, timed_out: bool) -> None:
+        """The tunnel is over."""
+        relay = self.relay
+        if relay is not None:
+            self.bytes_in += relay.bytes_in
+            self.bytes_out += relay.bytes_out
+        self.answer_done = True
+        self.request_done = True
+        if timed_out:
+            self.termination = "cD"
+        self._release(outcomes.OK)
+        self._log()
+
+    def backend_closed(self, unanswered: bool) -> None:
+        """The connection closed under the exchange; ``unanswered``: no byte of an answer came."""
+        side = self.backend
+        self.backend = None
+        if side is not None:
+            side.abort()
+        if self.ended:
+            return
+        lease = self.lease
+        held = self.hold is not None or self.held == 0
+        if unanswered and may_resend(self.head.method, self.reused, self.answer_begun, held, self.resent):
+            self.resent = True
+            if lease is not None:
+                self._connect(lease.backend)
+                return
+        self._failed(502, outcomes.RESET, "S")
+
+    def backend_silent(self) -> None:
+        """Nothing for ``backend_response`` seconds."""
+        self._failed(504, outcomes.TIMEOUT, "s")
+
+    def backend_defective(self, reason: str) -> None:
+        """What came is not a well-formed answer."""
+        self._failed(502, outcomes.BAD_RESPONSE, "P")
+
+    def _failed(self, status: int, outcome: int, who: str) -> None:
+        self._abandon(outcome)
+        if self.answer_begun:
+            self.termination = who + "D"
+            self._break_off()
+        else:
+            self._answer(status, who + "H")
+
+    # -- what happened on the client side -----------------------------------------------------
+
+    def request_refused(self, status: int, termination: str) -> None:
+        """The request's body is malformed, too large or too slow."""
+        self._abandon(outcomes.CLIENT_ABORT)
+        if self.answer_begun:
+            self.termination = termination
+            self._break_off()
+        else:
+            self._answer(status, termination)
+
+    def client_gone(self, stalled: bool) -> None:
+        """The client's connection is lost."""
+        if self.ended:
+            return
+        if self.relay is not None:
+            self.termination = "cD" if stalled else "CD"
+            self.relay.client_lost()
+            return
+        phase = "D" if self.answer_begun else "H" if self.backend is not None else "C"
+        if not self.request_done and not self.answer_begun:
+            phase = "R"
+        self.termination = ("c" if stalled else "C") + phase
+        self._abandon(outcomes.CLIENT_ABORT)
+        if not self.answer_begun:
+            self.status = 499
+        if stalled:
+            self.settings.errors_send_timeout += 1
+        else:
+            self.settings.errors_client_abort += 1
+        self._log()
+
+    # -- end ----------------------------------------------------------------------------------
+
+    def _answer(self, status: int, termination: str) -> None:
+        """txlb's own answer."""
+        self.status = status
+        self.termination = termination
+        self.answer_begun = True
+        self.answer_done = True
+        self._release(outcomes.UNUSED)
+        self.settings.count_error(status)
+        self._log()
+        self.client.answer(status, self.request_done and not self.client_closing)
+
+    def _break_off(self) -> None:
+        self._log()
+        self.client.broken_off()
+
+    def _abandon(self, outcome: int) -> None:
+        attempt = self.attempt
+        if attempt is not None:
+            self.attempt = None
+            attempt.cancel()
+        side = self.backend
+        self.backend = None
+        if side is not None:
+            side.abort()
+        self._release(outcome)
+
+    def _release(self, outcome: int) -> None:
+        lease = self.lease
+        if lease is not None:
+            self.lease = None
+            lease.release(outcome, self.settings.loop.now)
+
+    def _end(self) -> None:
+        if not self.ended:
+            self._log()
+            self.client.response_ended(self.request_done and not self.client_closing)
+
+    def _log(self) -> None:
+        if not self.ended:
+            self.ended = True
+            self.settings.exchange_ended(self)

@@ -1,0 +1,66 @@
+"""What an exchange knows of its two sides.
+
+Rules:
+
+* An exchange (one request and its answer) calls the client side and the backend side only
+  through these classes: HTTP/1 carries one exchange at a time on a connection, HTTP/2 will
+  carry many, and neither routing nor policies nor logs need to know.
+* Calls go to the sides as commands; what happened comes back to the exchange as past-tense
+  methods (`txlb.forwarding.http.exchange`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mypy_extensions import mypyc_attr
+
+from txlb.net.timers import Timed
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ClientSide(Timed):
+    """Where requests come from and answers go to."""
+
+    transport: Any
+    blocked: bool  # the client does not take what was written: produce no more
+
+    def room(self, available: bool) -> None:
+        """Read on, or do not read, the request's body: the backend's pace."""
+        raise NotImplementedError
+
+    def answer(self, status: int, allow_keep_alive: bool) -> None:
+        """Send txlb's own answer ``status`` and end the exchange's share of the connection."""
+        raise NotImplementedError
+
+    def response_ended(self, reusable: bool) -> None:
+        """The whole answer is written; ``reusable``: the connection may carry another exchange."""
+        raise NotImplementedError
+
+    def broken_off(self) -> None:
+        """The answer cannot be completed: the client must see that (RST)."""
+        raise NotImplementedError
+
+    def tunnel_opened(self) -> None:
+        """101 is written: raw bytes from here on."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class BackendSide(Timed):
+    """Where requests go to and answers come from."""
+
+    transport: Any
+    reused: bool
+
+    def send(self, data: bytes) -> None:
+        """Bytes of the request."""
+        raise NotImplementedError
+
+    def release(self, reusable: bool) -> None:
+        """The exchange is over: keep the connection for another, or close it."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """The exchange is given up: close at once."""
+        raise NotImplementedError

@@ -1,0 +1,134 @@
+"""Opening backend connections: a non-blocking connect with a deadline.
+
+Rules:
+
+* The receiver hears exactly one of ``connected(transport)`` and ``connect_failed(outcome)``,
+  never from inside `connect` itself.
+* A shortage of our own (no descriptor, no port) is `outcome.UNUSED`: it says nothing about
+  the backend.
+* Addresses are literal IPs: nothing is resolved here.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any, Final
+
+from mypy_extensions import mypyc_attr
+
+from txlb.core import outcome as outcomes
+from txlb.net.loop import WRITE, Handler, Loop
+from txlb.net.stream import StreamTransport
+
+OURS: Final = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN)
+)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Receiver:
+    """Who asked for a connection."""
+
+    def connected(self, transport: StreamTransport) -> None:
+        """Connected and watched; call ``transport.take_over(protocol)`` now."""
+        raise NotImplementedError
+
+    def connect_failed(self, outcome: int) -> None:
+        """No connection, and why (`txlb.core.outcome`)."""
+        raise NotImplementedError
+
+
+class Connecting(Handler):
+    """One attempt; `cancel` it when nobody waits for it any more."""
+
+    loop: Loop
+    receiver: Receiver | None
+    sock: Any
+    fd: int
+    peer: Any
+    send_timeout: float
+    outcome: int
+
+    def __init__(self, loop: Loop, receiver: Receiver, send_timeout: float) -> None:
+        super().__init__()
+        self.loop = loop
+        self.receiver = receiver
+        self.sock = None
+        self.fd = -1
+        self.peer = None
+        self.send_timeout = send_timeout
+        self.outcome = outcomes.UNUSED
+
+    def begin(self, address: str, port: int, timeout: float) -> None:
+        """Start the attempt; it ends within ``timeout`` seconds."""
+        self.peer = (address, port)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            self.sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            code: int = self.sock.connect_ex(self.peer)
+        except OSError as why:
+            code = why.errno or errno.EIO
+        if code == errno.EINPROGRESS or code == 0:
+            self.fd = self.sock.fileno()
+            self.loop.add(self.fd, self, WRITE)
+            self.loop.arm(self, timeout)
+        else:
+            self.outcome = outcome_of(code)
+            self.loop.defer(self)
+
+    def ready(self, events: int) -> None:
+        receiver = self.receiver
+        if receiver is None or self.sock is None:
+            return
+        code: int = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._fail(outcome_of(code))
+            return
+        self.deadline = 0.0
+        transport = StreamTransport(self.loop, self.sock, self.peer, self.send_timeout)
+        self.sock = None
+        self.receiver = None
+        receiver.connected(transport)
+
+    def later(self) -> None:
+        self._fail(self.outcome)
+
+    def timed_out(self, now: float) -> None:
+        self._fail(outcomes.CONNECT_TIMEOUT)
+
+    def failed(self, why: BaseException) -> None:
+        self._fail(outcomes.UNUSED)
+
+    def cancel(self) -> None:
+        """Forget the attempt: the receiver hears nothing."""
+        self.receiver = None
+        self._close()
+
+    def _fail(self, outcome: int) -> None:
+        receiver = self.receiver
+        self.receiver = None
+        self._close()
+        if receiver is not None:
+            receiver.connect_failed(outcome)
+
+    def _close(self) -> None:
+        self.deadline = 0.0
+        sock = self.sock
+        if sock is not None:
+            self.sock = None
+            if self.fd >= 0:
+                self.loop.remove(self.fd, True)
+            sock.close()
+
+
+def outcome_of(code: int) -> int:
+    """What an errno of ``connect`` says about the backend."""
+    if code == errno.ECONNREFUSED:
+        return outcomes.CONNECT_REFUSED
+    if code == errno.ETIMEDOUT:
+        return outcomes.CONNECT_TIMEOUT
+    if code in OURS:
+        return outcomes.UNUSED
+    return outcomes.CONNECT_FAILED

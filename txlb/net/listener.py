@@ -1,0 +1,149 @@
+"""Accepting: listening sockets on a `Loop`, under one limit on connections.
+
+Rules:
+
+* At most `ACCEPTS` connections a wake-up and socket, so that a flood of new clients does not
+  starve those already here.
+* At the limit, and when descriptors run out (EMFILE, ENFILE, ENOBUFS, ENOMEM), every socket
+  of the gate leaves the set: nothing spins, nothing queued in the kernel is dropped. The
+  gate opens again when a connection closes or after `PAUSE` seconds.
+* A listening socket is closed, never shut down: other processes hold copies.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any, Final
+
+from mypy_extensions import mypyc_attr
+
+from txlb.net.loop import READ, Handler, Loop
+from txlb.net.timers import Timed
+
+ACCEPTS: Final = 32
+PAUSE: Final = 0.2
+SHORTAGE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Acceptor:
+    """Who takes the connections of a listener."""
+
+    def accepted(self, sock: Any, peer: Any) -> None:
+        """``sock`` is connected to ``peer`` and counted in the gate."""
+        raise NotImplementedError
+
+
+class Gate(Timed):
+    """Counts the clients of one worker and pauses its listening sockets at the limit."""
+
+    loop: Loop
+    limit: int
+    open: int
+    pauses: int
+    paused: bool
+    sockets: list[ListeningSocket]
+
+    def __init__(self, loop: Loop, limit: int) -> None:
+        """``limit`` connections at a time."""
+        super().__init__()
+        self.loop = loop
+        self.limit = limit
+        self.open = 0
+        self.pauses = 0
+        self.paused = False
+        self.sockets = []
+
+    def closed(self) -> None:
+        """One connection is gone."""
+        self.open -= 1
+        if self.paused and self.open < self.limit:
+            self.resume()
+
+    def pause(self, seconds: float) -> None:
+        """Stop accepting; with ``seconds`` > 0 try again after that."""
+        if not self.paused:
+            self.paused = True
+            self.pauses += 1
+            for listening in self.sockets:
+                listening.watch(False)
+        if seconds > 0.0:
+            self.loop.arm(self, seconds)
+
+    def resume(self) -> None:
+        if self.paused:
+            self.paused = False
+            for listening in self.sockets:
+                listening.watch(True)
+
+    def timed_out(self, now: float) -> None:
+        if self.open < self.limit:
+            self.resume()
+
+
+class ListeningSocket(Handler):
+    """One bound, listening, non-blocking socket."""
+
+    gate: Gate
+    acceptor: Acceptor
+    sock: Any
+    fd: int
+    watched: bool
+
+    def __init__(self, gate: Gate, acceptor: Acceptor, sock: Any) -> None:
+        super().__init__()
+        self.gate = gate
+        self.acceptor = acceptor
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.watched = False
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            # Inherited by what is accepted: a system call less per connection.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self.gate.sockets.append(self)
+        if not self.gate.paused:
+            self.watch(True)
+
+    def stop(self) -> None:
+        """Close our copy."""
+        if self.sock is not None:
+            self.gate.sockets.remove(self)
+            self.watch(False)
+            self.sock.close()
+            self.sock = None
+
+    def watch(self, wanted: bool) -> None:
+        """Enter or leave the set."""
+        if wanted != self.watched and self.sock is not None:
+            self.watched = wanted
+            if wanted:
+                self.gate.loop.add(self.fd, self, READ)
+            else:
+                self.gate.loop.remove(self.fd, False)
+
+    def ready(self, events: int) -> None:
+        gate = self.gate
+        for _ in range(ACCEPTS):
+            if gate.open >= gate.limit:
+                gate.pause(0.0)
+                return
+            if self.sock is None:
+                return
+            try:
+                fd, peer = self.sock._accept()
+            except BlockingIOError:
+                return
+            except OSError as why:
+                if why.errno in SHORTAGE:
+                    gate.pause(PAUSE)
+                    return
+                continue  # that client is gone already (ECONNABORTED and the like)
+            gate.open += 1
+            self.acceptor.accepted(socket.SocketType(self.sock.family, socket.SOCK_STREAM, 0, fd), peer)
+
+    def failed(self, why: BaseException) -> None:
+        """An acceptor failed on one client; the others are served."""

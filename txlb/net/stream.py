@@ -1,0 +1,386 @@
+"""Stream transport: one connected socket on a `Loop`, driven by a protocol.
+
+Rules:
+
+* It offers the part of Twisted's `ITCPTransport`, `IConsumer` and `IPushProducer` that
+  protocols use, so one protocol runs here, on Twisted's transports and on
+  `StringTransport`.
+* `write` tries `send` at once; what the kernel does not take waits in ``pending`` and
+  only then is writability asked for.
+* Past `HIGH_WATER` bytes pending, the registered producer is paused; it is resumed when
+  all is sent.
+* A client that does not take what is sent is cut off: within each ``send_timeout``
+  window it must take `SEND_PROGRESS` bytes or all that waits.
+* At most one `recv` of up to `READ_MAX` bytes a wake-up.
+* `loseConnection` and `abortConnection` take effect when the running batch is over, so a
+  protocol never hears ``connectionLost`` from inside its own call.
+* End of input is a half-close: the protocol hears ``readConnectionLost`` and may go on
+  writing. A reset or a failed write is ``connectionLost``, heard exactly once.
+* Connections are made without timeout and used with MSG_DONTWAIT: accepting costs one
+  system call less.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+
+from mypy_extensions import mypyc_attr
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.python.failure import Failure
+
+from txlb.errors import SendStalled
+from txlb.net.loop import ERROR, HANGUP, READ, WRITE, Handler, Loop
+
+HIGH_WATER: Final = 65536
+READ_MIN: Final = 16384
+READ_MAX: Final = 131072
+SEND_PROGRESS: Final = 16384
+DONTWAIT: Final = int(socket.MSG_DONTWAIT)
+DONE: Final = Failure(ConnectionDone())
+ABORTED: Final = Failure(ConnectionAborted())
+STALLED: Final = Failure(SendStalled())
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class StreamTransport(Handler):
+    """One connected, non-blocking stream socket."""
+
+    loop: Loop
+    sock: Any
+    fd: int
+    protocol: Any
+    peer: Any
+    interest: int
+    read_size: int
+    connected: bool
+    disconnecting: bool
+    read_closed: bool
+    write_closed: bool
+    paused: bool
+    parked: bool
+    pending: list[bytes]
+    pending_size: int
+    producer: Any
+    producer_paused: bool
+    streaming: bool
+    send_timeout: float
+    send_taken: int
+    stalled: bool
+    broken: bool
+    closing: bool
+    aborting: bool
+
+    def __init__(self, loop: Loop, sock: Any, peer: Any, send_timeout: float) -> None:
+        """``sock`` is connected; ``peer`` its address as `socket.accept` gives it."""
+        super().__init__()
+        self.loop = loop
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.protocol = None
+        self.peer = peer
+        self.interest = 0
+        self.read_size = READ_MIN
+        self.connected = True
+        self.disconnecting = False
+        self.read_closed = False
+        self.write_closed = False
+        self.paused = False
+        self.parked = False
+        self.pending = []
+        self.pending_size = 0
+        self.producer = None
+        self.producer_paused = False
+        self.streaming = True
+        self.send_timeout = send_timeout
+        self.send_taken = 0
+        self.stalled = False
+        self.broken = False
+        self.closing = False
+        self.aborting = False
+
+    def start(self, protocol: Any) -> None:
+        """Give the connection to ``protocol`` and begin to read."""
+        self.protocol = protocol
+        self.interest = READ
+        self.loop.add(self.fd, self, READ)
+        protocol.makeConnection(self)
+
+    def take_over(self, protocol: Any) -> None:
+        """`start` on a descriptor that the loop watches already (a connect came through)."""
+        self.protocol = protocol
+        self.interest = READ
+        self.loop.handlers[self.fd] = self
+        self.loop.modify(self.fd, READ)
+        protocol.makeConnection(self)
+
+    # -- events ---------------------------------------------------------------------
+
+    def ready(self, events: int) -> None:
+        if self.closing:
+            return
+        if events & WRITE and self.pending_size:
+            self._flush()
+        if events & READ and not self.paused and not self.read_closed:
+            if self.connected and not self.closing:
+                self._read()
+        elif events & (ERROR | HANGUP) and self.connected:
+            self._hung_up(events)
+
+    def failed(self, why: BaseException) -> None:
+        self._lost(Failure(why))
+
+    def _read(self) -> None:
+        try:
+            data: bytes = self.sock.recv(self.read_size, DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError as why:
+            self._lost(Failure(ConnectionLost(str(why))))
+            return
+        size = len(data)
+        if size == 0:
+            self.read_closed = True
+            self._update()
+            self.protocol.readConnectionLost()
+            return
+        if size == self.read_size:
+            if size < READ_MAX:
+                self.read_size = size * 2
+        elif size < READ_MIN and self.read_size > READ_MIN:
+            self.read_size = READ_MIN
+        self.protocol.dataReceived(data)
+
+    def _hung_up(self, events: int) -> None:
+        # Both directions are shut, or the connection was reset. What the peer sent before
+        # may still be unread (paused): step out of the set, for HANGUP cannot be masked.
+        if events & ERROR or self.read_closed:
+            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code or self.write_closed or self.read_closed:
+                self._lost(Failure(ConnectionLost(f"errno {code}")) if code else DONE)
+                return
+        self.parked = True
+        self.loop.remove(self.fd, False)
+
+    def _update(self) -> None:
+        interest = 0 if self.paused or self.read_closed else READ
+        if self.pending_size:
+            interest |= WRITE
+        if self.parked:
+            if interest:
+                self.parked = False
+                self.interest = interest
+                self.loop.add(self.fd, self, interest)
+        elif interest != self.interest:
+            self.interest = interest
+            self.loop.modify(self.fd, interest)
+
+    # -- writing --------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``, at once as far as the kernel takes it."""
+        if not self.connected or self.disconnecting or self.write_closed or not data:
+            return
+        if self.pending_size:
+            self.pending.append(data)
+            self.pending_size += len(data)
+            self._check_high_water()
+            return
+        try:
+            sent: int = self.sock.send(data, DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._write_failed()
+            return
+        size = len(data)
+        if sent != size:
+            self.pending.append(data[sent:] if sent else data)
+            self.pending_size = size - sent
+            self._watch_progress()
+            self._update()
+            self._check_high_water()
+
+    def writeSequence(self, pieces: Any) -> None:
+        """Send the pieces as one."""
+        self.write(b"".join(pieces))
+
+    def _flush(self) -> None:
+        while self.pending_size and self.connected:
+            data = b"".join(self.pending) if len(self.pending) > 1 else self.pending[0]
+            try:
+                sent: int = self.sock.send(data, DONTWAIT)
+            except BlockingIOError:
+                self.pending = [data]
+                return
+            except OSError:
+                self._write_failed()
+                return
+            self.send_taken += sent
+            self.pending_size = len(data) - sent
+            self.pending = [data[sent:]] if self.pending_size else []
+            if self.pending_size:
+                if self.send_taken >= SEND_PROGRESS:
+                    self._watch_progress()
+                return
+        if not self.connected:
+            return
+        self.deadline = 0.0
+        self._update()
+        if self.producer_paused:
+            self.producer_paused = False
+            if self.producer is not None:
+                self.producer.resumeProducing()
+        if self.connected and not self.pending_size:
+            if self.disconnecting:
+                self._close_later(False)
+            elif self.write_closed:
+                self._shutdown_write()
+
+    def _write_failed(self) -> None:
+        # The peer may have answered before it closed, and what it sent is still to be
+        # read. The loss is heard from there (the descriptor now reports HANGUP for ever).
+        self.pending = []
+        self.pending_size = 0
+        self.write_closed = True
+        self.broken = True
+        if self.disconnecting:
+            self._close_later(False)
+        else:
+            self._update()
+
+    def _watch_progress(self) -> None:
+        self.send_taken = 0
+        if self.send_timeout > 0.0:
+            self.loop.arm(self, self.send_timeout)
+
+    def timed_out(self, now: float) -> None:
+        """The peer did not take `SEND_PROGRESS` bytes within the send time-out."""
+        self.stalled = True
+        self.abortConnection()
+
+    def _check_high_water(self) -> None:
+        if self.pending_size > HIGH_WATER and self.producer is not None and not self.producer_paused:
+            self.producer_paused = True
+            self.producer.pauseProducing()
+
+    # -- closing --------------------------------------------------------------------
+
+    def loseConnection(self) -> None:
+        """Close once everything written is sent."""
+        if self.connected and not self.disconnecting:
+            self.disconnecting = True
+            if not self.pending_size:
+                self._close_later(False)
+
+    def loseWriteConnection(self) -> None:
+        """Send FIN once everything written is sent; reading goes on."""
+        if self.connected and not self.write_closed:
+            self.write_closed = True
+            if not self.pending_size:
+                self._shutdown_write()
+
+    def _shutdown_write(self) -> None:
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # reset meanwhile: reading will tell
+
+    def abortConnection(self) -> None:
+        """Close at once with RST; what was not sent is lost."""
+        if self.connected:
+            self.disconnecting = True
+            self._close_later(True)
+
+    def _close_later(self, abort: bool) -> None:
+        if abort:
+            self.aborting = True
+        if not self.closing:
+            self.closing = True
+            self.loop.defer(self)
+
+    def later(self) -> None:
+        if not self.connected:
+            return
+        if self.aborting:
+            try:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            except OSError:
+                pass
+            self._lost(STALLED if self.stalled else ABORTED)
+        else:
+            self._lost(DONE)
+
+    def _lost(self, reason: Any) -> None:
+        if not self.connected:
+            return
+        self.connected = False
+        self.pending = []
+        self.pending_size = 0
+        self.deadline = 0.0
+        self.loop.remove(self.fd, True)
+        self.sock.close()
+        self.producer = None
+        protocol = self.protocol
+        self.protocol = None
+        protocol.connectionLost(reason)
+
+    # -- producing (we are read from) -------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Stop reading."""
+        if not self.paused and self.connected:
+            self.paused = True
+            self._update()
+
+    def resumeProducing(self) -> None:
+        """Read again."""
+        if self.paused and self.connected:
+            self.paused = False
+            self._update()
+
+    def stopProducing(self) -> None:
+        """The consumer is gone."""
+        self.loseConnection()
+
+    # -- consuming (we are written to) ------------------------------------------------
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Pause ``producer`` (an `IPushProducer`) while more than `HIGH_WATER` waits."""
+        self.producer = producer
+        self.streaming = streaming
+        self._check_high_water()
+
+    def unregisterProducer(self) -> None:
+        """Nobody is to be paused any more; a paused producer is resumed first."""
+        producer = self.producer
+        self.producer = None
+        if self.producer_paused:
+            self.producer_paused = False
+            producer.resumeProducing()
+
+    # -- addresses and options --------------------------------------------------------
+
+    def getPeer(self) -> Any:
+        """The peer's address."""
+        return _address(self.peer)
+
+    def getHost(self) -> Any:
+        """Our own address."""
+        return _address(self.sock.getsockname())
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Nagle's algorithm off (it is, already, on everything of ours)."""
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Let the kernel probe a silent peer."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+
+def _address(where: Any) -> Any:
+    if len(where) == 4:
+        return IPv6Address("TCP", where[0], where[1], where[2], where[3])
+    return IPv4Address("TCP", where[0], where[1])
