@@ -62,9 +62,18 @@ def json_text(raw: bytes) -> str:
 
 def common_text(raw: bytes) -> str:
     """Apache's escapes."""
-    text = raw.decode("latin-1") if text.isascii() and text.isprintable() and '"' not in text and "\\" not in
-    text: return text return "".join( "\\" + char if char in '"\\' else char if " " <= char <= "~" else
-    f"\\x{ord(char):02x}" for char in text )
+    text = raw.decode("latin-1")
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    escaped = ""
+    for char in text:
+        if char in '"\\':
+            escaped += "\\" + char
+        elif " " <= char <= "~":
+            escaped += char
+        else:
+            escaped += f"\\x{ord(char):02x}"
+    return escaped
 
 
 @final
@@ -183,8 +192,10 @@ class AccessLog:
     # Control speed
 
     def flush(self, now: float) -> None:
-        """Every tick: hand over what waits. ``now`` is monotonic, as in `record`; call it once before the
-        first.""" self._offset = self._wall_clock() - now if self._lines: self._hand_over()
+        """Every tick, and once before the first line. ``now`` is monotonic, as in `record`."""
+        self._offset = self._wall_clock() - now
+        if self._lines:
+            self._hand_over()
 
     def reopen(self) -> None:
         """The file was moved away: hand over what waits (for the old one) and open the new."""
