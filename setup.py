@@ -25,11 +25,13 @@ NOT_COMPILED = (
     "txlb/core/model.py",
     "txlb/core/scoreboard.py",
     "txlb/core/snapshot.py",
+    "txlb/net/hosting.py",
     "txlb/net/link.py",
     "txlb/net/reactor_loop.py",
     "txlb/net/shared_memory.py",
     "txlb/net/sockets.py",
     "txlb/forwarding/access_log.py",
+    "txlb/forwarding/log_writer.py",
     "txlb/forwarding/plane.py",
 )
 #: ``--config-file=``: not setup.cfg's [mypy], whose plugin is absent from the build environment.
