@@ -1,6 +1,6 @@
 """Writes the module map of architecture.md from the first lines of the modules' docstrings.
 
-``python docs/module_map.py`` rewrites the part between the two markers; the tests fail when it is out of date.
+``python docs/module_map.py`` rewrites what is between the two markers; a test fails when it is out of date.
 """
 
 from __future__ import annotations
