@@ -12,12 +12,14 @@ from pathlib import Path
 from types import FrameType
 
 from .bench import Bench
-from .contenders import PROXIES, Programs, file_limit, missing
+from .contenders import Programs, file_limit
 from .measure import machine_description
 from .procs import BenchmarkError
 from .report import Table, as_json, as_markdown, as_text
 from .scenarios import SCENARIOS
+from .starters import PROXIES, missing
 
+UNASKED = ("haproxy-splice",)  # http-upload adds it by itself
 TOOLS = {"wrk": "wrk", "h2load": "nghttp2-client", "nginx": "nginx"}
 
 
@@ -53,7 +55,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
 def chosen_proxies(wanted: str | None, programs: Programs) -> list[str]:
     """Named ones must be there; without names, those that are."""
     if wanted is None:
-        return [name for name in PROXIES if missing(name, programs) is None]
+        return [name for name in PROXIES if name not in UNASKED and missing(name, programs) is None]
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     for name in names:
         reason = (

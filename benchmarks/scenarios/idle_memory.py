@@ -18,12 +18,13 @@ from statistics import median
 from .. import measure
 from ..bench import Bench
 from ..compare import best_peer, paired_ratio, spread
-from ..contenders import PEERS, Case, Contender, file_limit, start_contender
+from ..contenders import PEERS, Case, Contender, file_limit
 from ..load import browser_fields
 from ..procs import BenchmarkError
 from ..report import Table, mebibytes, number, ratio, share
+from ..starters import start_contender
 
-COLUMNS = ["proxy", "bytes per connection", "spread", "RSS, small", "RSS, large", "÷ best peer"]
+COLUMNS = ["proxy", "bytes per connection", "spread", "RSS, small", "RSS, large", "÷ best peer", "÷ haproxy"]
 SETTLE = 1.5
 RESET = struct.pack("ii", 1, 0)
 
@@ -53,6 +54,7 @@ def idle_memory(bench: Bench) -> list[Table]:
             mebibytes(int(median(low for low, _ in found[name]))),
             mebibytes(int(median(high for _, high in found[name]))),
             ratio(paired_ratio(slopes[name], slopes[best])) if best else "-",
+            ratio(paired_ratio(slopes[name], slopes["haproxy"])) if "haproxy" in slopes else "-",
         ]
         for name in bench.proxies
     ]

@@ -11,10 +11,11 @@ from statistics import median
 
 from ..bench import Bench, finish, measured, warm_up
 from ..compare import Series, best_peer, column, in_turn, paired_difference, raw, spread
-from ..contenders import DIRECT, PEERS, Case, missing, start_contender
+from ..contenders import DIRECT, PEERS, Case
 from ..load import RPS_PER_CONNECTION, LoadResult, Request, run_h2load, run_wrk
 from ..procs import BenchmarkError
 from ..report import Table, number, share
+from ..starters import missing, start_contender
 
 COLUMNS = [
     "proxy",

@@ -11,9 +11,10 @@ from statistics import median
 
 from ..bench import Bench, finish, measured, warm_up
 from ..compare import column, in_turn, paired_ratio, raw, spread
-from ..contenders import Case, start_contender
+from ..contenders import Case
 from ..load import LoadResult, Request, run_wrk
 from ..report import Table, mebibytes, number, ratio, share
+from ..starters import start_contender
 
 FEW, MANY = 10, 10_000
 COLUMNS = [
