@@ -40,25 +40,34 @@ from txlb.control.worker_process import default_command, worker_environment
 from txlb.core.model import Snapshot
 from txlb.errors import ConfigError, TxlbError
 
-# timeout(1), a terminal and some managers signal a process and its group: that is one request to end, not two.
+# timeout(1) and some managers signal a process and then its group: that is one request to end, not two.
 SAME_SIGNAL = 0.2
 
 PlaneFactory = Callable[[Any, memoryview, str], Any]
 
 
 class StartFailure(SystemExit, Exception):
-    """Ends the start with one plain line.
+    """Ends the start with one plain line, in the log and on standard error, and exit status 1.
 
     As an `Exception` twistd handles it (pid file removed, the waiting parent of a daemon
     told); as `SystemExit` it ends the interpreter without a traceback.
     """
 
+    __module__ = "builtins"  # twistd passes only 100 bytes, module first, to a daemon's parent
+
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.code = message
+        self.code = 1
+        self.message = message
 
     def __str__(self) -> str:
-        return str(self.code)
+        return self.message
+
+    def report(self) -> None:
+        """Log it; and print it where the start was typed, which a log going elsewhere would hide."""
+        LoadBalancer.log.critical("{message}", message=self.message)
+        if sys.__stderr__ is not None:
+            print(f"txlb: {self.message}", file=sys.__stderr__, flush=True)
 
 
 class Options(usage.Options):
@@ -130,12 +139,12 @@ class LoadBalancer(Service):
         self._asked_at: float | None = None
 
     def privilegedStartService(self) -> None:
-        super().privilegedStartService()
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._bind()
 
     def startService(self) -> None:
         self._bind()  # `twist` never calls privilegedStartService
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         try:
             running = self.node.start()
             if self.admin is not None:
@@ -143,13 +152,13 @@ class LoadBalancer(Service):
             for companion in self._companions:
                 companion.startService()
         except (OSError, TxlbError) as error:
-            raise StartFailure(f"txlb: cannot start: {error}") from error
+            raise self._refused(f"cannot start: {error}") from error
         running.addCallbacks(self._serving, self._cannot_serve)
         if self._signals:
             self._reactor.callWhenRunning(self._install_signals)
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         self.log.info(
             "stopping: finishing what is in flight, {n} s at most", n=self.node.snapshot.timeouts.shutdown
         )
@@ -167,6 +176,11 @@ class LoadBalancer(Service):
             self.node.fleet.reopen_logs()
             self.node.reload().addCallbacks(self._reloaded, self._not_reloaded)
 
+    def _refused(self, message: str) -> StartFailure:
+        failure = StartFailure(message)
+        failure.report()
+        return failure
+
     def _bind(self) -> None:
         if self._bound:
             return
@@ -179,7 +193,7 @@ class LoadBalancer(Service):
                 self.admin.bind()
         except TxlbError as error:
             self.node.close()
-            raise StartFailure(f"txlb: {error}") from error
+            raise self._refused(str(error)) from error
         self._bound = True
 
     async def _stop(self) -> None:

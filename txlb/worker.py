@@ -17,16 +17,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.task import cooperate
-from twisted.logger import LogEvent, Logger, LogLevel, eventAsText, globalLogBeginner
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText, globalLogBeginner
 from twisted.python.failure import Failure
 
 from txlb.core.scoreboard import Columns
 from txlb.core.snapshot import decode, decode_now
-from txlb.net.link import Fields, Link, LinkFactory, close_descriptors
+from txlb.net.link import Fields, Handler, Link, LinkFactory, close_descriptors
 from txlb.net.shared_memory import SharedMemory, read_blob
 
 if TYPE_CHECKING:
@@ -57,14 +57,22 @@ class Worker:
             reactor,
             {
                 "welcome": self._welcome,
-                "snapshot": lambda fields, fds: self._order.run(self._snapshot, fields, fds),
-                "sockets": lambda fields, fds: self._order.run(self._sockets, fields, fds),
+                "snapshot": self._in_order(self._snapshot),
+                "sockets": self._in_order(self._sockets),
                 "shutdown": self._shutdown,
                 "reopen": self._reopen,
                 "connections": self._connections,
             },
             self._link_closed,
         )
+
+    def _in_order(self, handler: Handler) -> Handler:
+        """``handler``, once what was asked before is done."""
+
+        def run(fields: Fields, descriptors: list[int]) -> Deferred[Any]:
+            return self._order.run(cast(Any, handler), fields, descriptors)
+
+        return run
 
     def _welcome(self, fields: Fields, descriptors: list[int]) -> None:
         self._shutdown_timeout = fields["shutdown"]
@@ -73,7 +81,7 @@ class Worker:
         self._plane = self._build(self._reactor, row, fields["identity"])
         self._plane.start()
 
-    def _snapshot(self, fields: Fields, descriptors: list[int]) -> Deferred[Fields]:
+    def _snapshot(self, fields: Fields, descriptors: list[int]) -> Deferred[Any]:
         data = read_blob(descriptors[0])
         if not self._frozen:
             return succeed(self._apply(*decode_now(data)))
@@ -163,17 +171,19 @@ def main(plane: PlaneFactory | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     gc.set_threshold(*GC_THRESHOLDS)
-    globalLogBeginner.beginLoggingTo([log_to_control], redirectStandardIO=False, discardBuffer=True)
+    observers = [cast(ILogObserver, log_to_control)]
+    globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
     if plane is None:
         from txlb.forwarding.plane import ForwardingPlane
 
         plane = ForwardingPlane
-    from twisted.internet import reactor
+    from twisted.internet import reactor as the_reactor
 
+    reactor: Any = the_reactor
     worker = Worker(reactor, plane)
-    reactor.adoptStreamConnection(LINK_FD, socket.AF_UNIX, LinkFactory(worker.link))  # type: ignore[attr-defined]
+    reactor.adoptStreamConnection(LINK_FD, socket.AF_UNIX, LinkFactory(worker.link))
     os.close(LINK_FD)
-    reactor.run(installSignalHandlers=False)  # type: ignore[attr-defined]
+    reactor.run(installSignalHandlers=False)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Fleet(Protocol):
         """Client connections, those of the first worker first."""
 
     def shutdown(self, timeout: float) -> Deferred[None]:
-        """Stop accepting, finish what is in flight, end; fires when all did, soon after ``timeout`` at last."""
+        """Stop accepting, finish what is in flight, end; fires when all did, at worst after ``timeout``."""
 
     def kill(self) -> None:
         """End at once."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -21,6 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from txlb.control.node import Node
+from txlb.control.scoreboard import sums
 from txlb.core.latency import BOUNDS_US, BUCKETS
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import BACKEND, CODES, LISTENER, RULE, WORKER, Columns
@@ -32,15 +33,17 @@ class Picture(Collector):
 
     snapshot: Snapshot
     columns: Columns
-    sums: list[int]
-    workers: list[list[int]]  # each worker's own block
+    rows: list[bytes]  # a copy of the scoreboard
     up: list[bool]
     restarts: int
     reloads: tuple[int, int]  # success, failure
     now_ms: int
 
+    sums: list[int] = field(init=False, default_factory=list)
+
     def render(self, accept: str | None) -> tuple[bytes, str]:
         """The text and its content type, as the client prefers."""
+        self.sums[:] = sums(self.rows)
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         encoder, content_type = choose_encoder(accept or "")
@@ -142,15 +145,16 @@ class Picture(Collector):
         beat = GaugeMetricFamily(
             "txlb_worker_heartbeat_age_seconds", "Since its last tick", labels=["worker"]
         )
-        for index, block in enumerate(self.workers):
+        blocks = [memoryview(row).cast("q")[: len(WORKER)] for row in self.rows]
+        for index, block in enumerate(blocks):
             name = str(index + 1)
             up.add_metric([name], int(self.up[index]))
             lag.add_metric([name], block[WORKER.index("loop_lag_max_us")] / 1e6)
             last = block[WORKER.index("heartbeat_ms")]
             if last:
                 beat.add_metric([name], max(0, self.now_ms - last) / 1e3)
-        dropped = sum(block[WORKER.index("log_dropped")] for block in self.workers)
-        pauses = sum(block[WORKER.index("accept_pauses")] for block in self.workers)
+        dropped = sum(block[WORKER.index("log_dropped")] for block in blocks)
+        pauses = sum(block[WORKER.index("accept_pauses")] for block in blocks)
         reloads = CounterMetricFamily("txlb_config_reloads", "Reloads", labels=["result"])
         reloads.add_metric(["success"], self.reloads[0])
         reloads.add_metric(["failure"], self.reloads[1])
@@ -186,12 +190,10 @@ class Picture(Collector):
 def capture(node: Node) -> Picture:
     """The picture of this moment."""
     assert node.scoreboard is not None and node.fleet is not None
-    columns = node.scoreboard.columns
     return Picture(
         snapshot=node.snapshot,
-        columns=columns,
-        sums=node.scoreboard.totals(),
-        workers=[node.scoreboard.row(index)[: len(WORKER)].tolist() for index in range(node.rows)],
+        columns=node.scoreboard.columns,
+        rows=node.scoreboard.copy(),
         up=node.fleet.up(),
         restarts=node.fleet.restarts,
         reloads=(node.reloads.success, node.reloads.failure),

@@ -12,9 +12,9 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import LoopingCall
@@ -71,7 +71,8 @@ class Node:
         self._load = load
         self._fleet_factory = fleet
         self._lock = DeferredLock()
-        self.snapshot = replace(snapshot, generation=1)
+        self._configured = replace(snapshot, generation=1)  # names not resolved
+        self.snapshot = self._configured
         self.sockets = ListeningSockets(max(workers, 1))
         self.workers = workers
         self.rows = max(workers, 1)
@@ -79,11 +80,12 @@ class Node:
         self.fleet: Fleet | None = None
         self.rate: Rate | None = None
         self.reloads = Reloads()
+        self.serving = False
         self.draining = False
         self._sampling = LoopingCall(self._sample)
-        self._sampling.clock = reactor  # type: ignore[assignment]
+        self._sampling.clock = reactor
         self._refreshing = LoopingCall(self._refresh)
-        self._refreshing.clock = reactor  # type: ignore[assignment]
+        self._refreshing.clock = reactor
 
     def bind(self) -> None:
         """Open every listener. Raises `ListenError`."""
@@ -130,16 +132,15 @@ class Node:
             self.scoreboard.close()
 
     async def _publish_first(self) -> None:
-        names = names_of(self.snapshot)
-        found = await look_up(self._reactor, names)
-        self.snapshot, warnings = with_addresses(self.snapshot, found, {})
-        self._warn(warnings)
-        await self._publish(self.snapshot, self._columns())
+        snapshot = await self._resolved(self._configured, {})
+        assert self.scoreboard is not None
+        await self._publish(await self._in_thread(Publication.of, snapshot, self.scoreboard.columns))
+        self.serving = True
 
     async def _reload(self) -> Difference:
         try:
             difference = await self._load_and_publish()
-        except TxlbError:
+        except BaseException:
             self.reloads.failure += 1
             raise
         self.reloads.success += 1
@@ -148,37 +149,49 @@ class Node:
     async def _load_and_publish(self) -> Difference:
         if self._load is None:
             raise TxlbError("there is no configuration file to load again")
-        pool = self._reactor.getThreadPool()  # type: ignore[attr-defined]
-        loaded = await deferToThreadPool(self._reactor, pool, self._load)
+        loaded = await self._in_thread(self._load)
         self._warn(loaded.warnings)
-        snapshot = self._fixed(loaded.snapshot)
-        found = await look_up(self._reactor, names_of(snapshot))
-        snapshot, warnings = with_addresses(snapshot, found, addresses_of(self.snapshot))
-        self._warn(warnings)
-        difference = diff(self.snapshot, snapshot)
-        if difference and not self.draining:
+        configured = self._fixed(loaded.snapshot)
+        snapshot = await self._resolved(configured, addresses_of(self._configured, self.snapshot))
+        difference: Difference = await self._in_thread(diff, self.snapshot, snapshot)
+        if difference:
             await self._change(snapshot)
+            self._configured = configured
         return difference
 
     async def _change(self, snapshot: Snapshot) -> None:
         """Open what is new, publish, close what is gone."""
         assert self.scoreboard is not None and self.fleet is not None
         snapshot = replace(snapshot, generation=self.snapshot.generation + 1)
+        self.scoreboard.reclaim(self.fleet.acknowledged())
         try:
-            columns = self.scoreboard.allocate(snapshot, self.fleet.acknowledged())
+            columns = await self._in_thread(Columns.for_snapshot, snapshot, self.scoreboard.columns)
         except ColumnsExhausted as error:
             raise TxlbError(str(error)) from error
+        publication = await self._in_thread(Publication.of, snapshot, columns)
+        if self.draining:
+            raise TxlbError("txlb is stopping")
         self.sockets.open(binds_of(snapshot))
-        self.scoreboard.adopt(columns)
-        self.snapshot = snapshot
-        await self._publish(snapshot, columns)
+        self.scoreboard.columns = columns
+        await self._publish(publication)
         if not self.draining:
-            self.sockets.close(self.sockets.surplus(self.snapshot))
+            self.sockets.close(self.sockets.surplus(snapshot))
 
-    async def _publish(self, snapshot: Snapshot, columns: Columns) -> None:
+    async def _publish(self, publication: Publication) -> None:
         assert self.fleet is not None
         if not self.draining:
-            await self.fleet.publish(Publication.of(snapshot, columns))
+            self.snapshot = publication.snapshot
+            await self.fleet.publish(publication)
+
+    async def _resolved(self, configured: Snapshot, known: Mapping[str, str]) -> Snapshot:
+        found = await look_up(self._reactor, names_of(configured))
+        snapshot, warnings = with_addresses(configured, found, known)
+        self._warn(warnings)
+        return snapshot
+
+    def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Deferred[Any]:
+        """For what takes long with 10,000 backends: the loop goes on meanwhile."""
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work, *arguments)
 
     def _fixed(self, snapshot: Snapshot) -> Snapshot:
         """``snapshot`` with what cannot change while we run as it was."""
@@ -198,17 +211,14 @@ class Node:
 
     async def _refresh_names(self) -> None:
         """Names may move without any change of the file."""
-        names = names_of(self.snapshot)
-        if names and not self.draining:
+        names = names_of(self._configured)
+        if names and self.serving and not self.draining:
+            known = addresses_of(self._configured, self.snapshot)
             found = await look_up(self._reactor, names)
-            snapshot, _ = with_addresses(self.snapshot, found, addresses_of(self.snapshot))
-            if snapshot != self.snapshot and not self.draining:
+            snapshot, _ = with_addresses(self._configured, found, known)
+            if not self.draining and await self._in_thread(diff, self.snapshot, snapshot):
                 self.log.info("addresses of backends changed")
                 await self._change(snapshot)
-
-    def _columns(self) -> Columns:
-        assert self.scoreboard is not None
-        return self.scoreboard.columns
 
     def _sum_of_listeners(self, name: str) -> int:
         assert self.scoreboard is not None

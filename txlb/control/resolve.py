@@ -2,7 +2,8 @@
 
 Rules:
 
-* An IP address is itself. A name is looked up by the system's resolver in a thread; the
+* The configuration fills in the address of every backend that has an IP address for a host;
+  what is left are names. They are looked up by the system's resolver in a thread; the
   first address counts, in the order the system prefers.
 * A name that does not resolve in time keeps the address it had, or has "" and is never
   chosen; either way it is reported.
@@ -10,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -25,27 +25,19 @@ from txlb.core.model import Snapshot
 LOOKUP_TIMEOUT = 10.0
 
 
-class IReactorForLookups(IReactorThreads, IReactorTime):  # type: ignore[misc]
+class IReactorForLookups(IReactorThreads, IReactorTime):
     """What looking names up needs of the reactor."""
 
 
-def is_address(host: str) -> bool:
-    """True for what needs no look-up."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def names_of(snapshot: Snapshot) -> list[str]:
-    """Every host name of the snapshot's backends, once."""
-    return list(dict.fromkeys(backend.host for backend in snapshot.backends if not is_address(backend.host)))
+    """Every host name of a snapshot as the configuration gave it, once."""
+    return list(dict.fromkeys(backend.host for backend in snapshot.backends if not backend.address))
 
 
-def addresses_of(snapshot: Snapshot) -> dict[str, str]:
-    """What the names of this snapshot resolved to."""
-    return {backend.host: backend.address for backend in snapshot.backends if backend.address}
+def addresses_of(configured: Snapshot, resolved: Snapshot) -> dict[str, str]:
+    """What the names of ``configured`` became in ``resolved``."""
+    names = set(names_of(configured))
+    return {one.host: one.address for one in resolved.backends if one.address and one.host in names}
 
 
 async def look_up(reactor: IReactorForLookups, names: Iterable[str]) -> dict[str, str]:
@@ -56,7 +48,7 @@ async def look_up(reactor: IReactorForLookups, names: Iterable[str]) -> dict[str
         if isinstance(address, str):
             found[name] = address
 
-    pool = reactor.getThreadPool()  # type: ignore[attr-defined]
+    pool = reactor.getThreadPool()
     waits = []
     for name in names:
         done = deferToThreadPool(reactor, pool, first_address, name)
@@ -74,22 +66,19 @@ def first_address(name: str) -> str:
 def with_addresses(
     snapshot: Snapshot, found: Mapping[str, str], known: Mapping[str, str]
 ) -> tuple[Snapshot, list[str]]:
-    """The snapshot with every backend's address filled in, and a warning for each name not ``found``."""
+    """The snapshot with addresses for names, and a warning for each name not ``found``.
+
+    ``known`` has the addresses found before.
+    """
     warnings = [
         f"{name!r} does not resolve; "
         + (f"keeping {known[name]}" if name in known else "its backends get no traffic")
         for name in names_of(snapshot)
         if name not in found
     ]
+    addresses = {**known, **found}
     backends = tuple(
-        replace(backend, address=address)
-        if (
-            address := backend.host
-            if is_address(backend.host)
-            else found.get(backend.host) or known.get(backend.host, "")
-        )
-        != backend.address
-        else backend
+        backend if backend.address else replace(backend, address=addresses.get(backend.host, ""))
         for backend in snapshot.backends
     )
     return replace(snapshot, backends=backends), warnings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import WORKER, Columns
 from txlb.net.shared_memory import SharedMemory
@@ -15,22 +17,13 @@ class Scoreboard:
         self.memory = SharedMemory.create(rows, self.columns.width)
         self._rows = [self.memory.row(index) for index in range(rows)]
 
-    def allocate(self, snapshot: Snapshot, acknowledged: int) -> Columns:
-        """Columns for the next snapshot; in force once `adopt` is called.
-
-        ``acknowledged`` is the lowest generation any worker runs: columns retired by then
-        are zeroed and used again. Raises `ColumnsExhausted`.
-        """
+    def reclaim(self, acknowledged: int) -> None:
+        """Zero the columns retired by this generation, which every worker runs, and free them."""
         self.columns, freed = self.columns.reclaim(acknowledged)
         for base, size in freed:
             for row in self._rows:
                 for column in range(base, base + size):
                     row[column] = 0
-        return Columns.for_snapshot(snapshot, self.columns)
-
-    def adopt(self, columns: Columns) -> None:
-        """These columns are in force now."""
-        self.columns = columns
 
     def row(self, index: int) -> memoryview:
         """One worker's row."""
@@ -44,13 +37,9 @@ class Scoreboard:
         """The sum of a column over all workers."""
         return sum(row[column] for row in self._rows)
 
-    def totals(self) -> list[int]:
-        """Every used column summed over the workers: one consistent enough picture for a scrape."""
-        used = self.columns.used
-        sums: list[int] = self._rows[0][:used].tolist()
-        for row in self._rows[1:]:
-            sums = [a + b for a, b in zip(sums, row[:used].tolist(), strict=True)]
-        return sums
+    def copy(self) -> list[bytes]:
+        """The used columns of each row, quickly: `sums` of them may be taken in a thread."""
+        return [row[: self.columns.used].tobytes() for row in self._rows]
 
     def zero_gauges(self, index: int) -> None:
         """After a worker died: what it had open is gone; what it counted stays."""
@@ -60,3 +49,8 @@ class Scoreboard:
 
     def close(self) -> None:
         self.memory.close()
+
+
+def sums(rows: Sequence[bytes]) -> list[int]:
+    """Every column summed over the rows of a `Scoreboard.copy`."""
+    return [sum(column) for column in zip(*(memoryview(row).cast("q") for row in rows), strict=True)]

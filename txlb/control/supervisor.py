@@ -87,7 +87,7 @@ class Supervisor:
         self._respawns: dict[int, IDelayedCall] = {}
         self._stopping: Deferred[None] | None = None
         self._heartbeat = LoopingCall(self._check_heartbeats)
-        self._heartbeat.clock = reactor  # type: ignore[assignment]
+        self._heartbeat.clock = reactor
         self._stuck: set[int] = set()
         self._announced = False
         self.restarts = 0

@@ -10,6 +10,7 @@ Rules:
 * ``sockets`` names the whole set a listener shall be served with, so lending a dead
   sibling's sockets, giving them back and a reload are the same message. Listeners whose set
   did not change are left out.
+* A worker that serves and refuses a new generation goes on with the old one.
 * A worker whose link ended finishes its requests by itself; one that does not end within
   ``timeouts.shutdown`` is killed.
 """
@@ -22,6 +23,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
@@ -44,7 +46,7 @@ READY_WITHIN = 60.0
 KILL_GRACE = 2.0
 
 
-class IReactorForWorkers(IReactorProcess, IReactorSocket, IReactorTime):  # type: ignore[misc]
+class IReactorForWorkers(IReactorProcess, IReactorSocket, IReactorTime):
     """What a supervisor needs of the reactor."""
 
 
@@ -83,14 +85,11 @@ class WorkerProcess(ProcessProtocol):
         self._partial = b""
         self._sent: dict[str, tuple[int, ...]] = {}
         self.link = Link(reactor, {}, self._link_closed)
+        self.pid: int | None = None
         self.generation = 0
         self.ready = False
         self.exited = False
         self.started_at = reactor.seconds()
-
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
 
     @property
     def linked(self) -> bool:
@@ -109,9 +108,11 @@ class WorkerProcess(ProcessProtocol):
                 command[0],
                 [*command, self.seat.identity],
                 env=dict(environment),
-                childFDs=descriptors,  # type: ignore[arg-type]
+                childFDs=descriptors,
             )
-            self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, LinkFactory(self.link))
+            self.pid = self._process.pid
+            factory = cast(Any, LinkFactory(self.link))
+            self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
         finally:
             ours.close()
             theirs.close()
@@ -202,6 +203,15 @@ class WorkerProcess(ProcessProtocol):
     def _request_failed(self, failure: Failure, kind: str) -> None:
         failure.trap(LinkClosed, LinkError, LinkTimeout)
         if failure.check(LinkClosed):
+            return
+        if kind == "snapshot" and self.ready and failure.check(LinkError):
+            # It goes on with what it has; killing every worker at once over this would help nobody.
+            self.log.error(
+                "{worker} refuses the new generation and stays with {generation}: {error}",
+                worker=self.seat.identity,
+                generation=self.generation,
+                error=failure.getErrorMessage(),
+            )
             return
         # A worker that cannot take what it is told is of no use, and would keep its sockets from a sibling.
         self.log.error(

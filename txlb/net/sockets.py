@@ -127,7 +127,7 @@ def _remove_stale(path: str) -> None:
 
 def _reason(error: OSError, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "address already in use (is another server, or another txlb, running there?)"
+        return "address already in use (another server or txlb)"
     if error.errno == errno.EACCES and 0 < port < 1024:
         return (
             "permission denied: ports below 1024 need root (drop it with twistd --uid)"

@@ -65,12 +65,14 @@ class AdminApi:
 
     @app.route("/health", methods=["GET"])
     def get_health(self, request: IRequest) -> bytes:
-        return answer(request, health(self._node), 503 if self._node.draining else 200)
+        return answer(
+            request, health(self._node), 200 if self._node.serving and not self._node.draining else 503
+        )
 
     @app.route("/metrics", methods=["GET"])
     async def get_metrics(self, request: IRequest) -> bytes:
         accept = request.getHeader("accept")
-        pool = self._reactor.getThreadPool()  # type: ignore[attr-defined]
+        pool = self._reactor.getThreadPool()
         text, content_type = await deferToThreadPool(self._reactor, pool, capture(self._node).render, accept)
         request.setHeader(b"content-type", content_type.encode("ascii"))
         return text

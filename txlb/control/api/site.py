@@ -16,7 +16,7 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.interfaces import IAddress
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
@@ -56,7 +56,7 @@ class AdminRequest(Request):
     _refused = False
 
     def gotLength(self, length: int | None) -> None:
-        super().gotLength(length)
+        super().gotLength(length)  # type: ignore[no-untyped-call]
         if length is not None and length > MAX_BODY:
             self._refuse_body()
 
@@ -65,10 +65,10 @@ class AdminRequest(Request):
         if self._taken > MAX_BODY and not self._refused:
             self._refuse_body()
         if not self._refused:
-            super().handleContentChunk(data)
+            super().handleContentChunk(data)  # type: ignore[no-untyped-call]
 
     def process(self) -> None:
-        self.setHeader(b"x-content-type-options", b"nosniff")
+        self.setHeader(b"x-content-type-options", b"nosniff")  # type: ignore[no-untyped-call]
         if not self.host_allowed(self.getHeader("host")):
             self._finish(problem(self, 403, "the Host of this request is not allowed here"))
             return
@@ -76,17 +76,18 @@ class AdminRequest(Request):
         if origin is not None and not self.host_allowed(origin.partition("://")[2]):
             self._finish(problem(self, 403, "the Origin of this request is not allowed here"))
             return
-        super().process()
+        super().process()  # type: ignore[no-untyped-call]
 
     def render(self, resrc: IResource) -> None:
-        self.setHeader(b"server", b"txlb")  # after twisted.web has put in its own
-        super().render(resrc)
+        # after twisted.web has put in its own
+        self.setHeader(b"server", b"txlb")  # type: ignore[no-untyped-call]
+        super().render(resrc)  # type: ignore[no-untyped-call]
 
     def _finish(self, body: bytes) -> None:
-        self.setHeader(b"content-length", str(len(body)).encode("ascii"))
+        self.setHeader(b"content-length", b"%d" % len(body))  # type: ignore[no-untyped-call]
         if self.method != b"HEAD":
-            self.write(body)
-        self.finish()
+            self.write(body)  # type: ignore[no-untyped-call]
+        self.finish()  # type: ignore[no-untyped-call]
 
     def _refuse_body(self) -> None:
         self._refused = True
@@ -105,13 +106,14 @@ class AdminSite(Site):
 
     def __init__(self, resource: IResource, host_allowed: Callable[[str | None], bool], reactor: Any) -> None:
         request_class = type("AdminRequest", (AdminRequest,), {"host_allowed": staticmethod(host_allowed)})
-        super().__init__(resource, requestFactory=request_class, timeout=IDLE, reactor=reactor)
+        options: Any = {"requestFactory": request_class, "timeout": IDLE, "reactor": reactor}
+        super().__init__(resource, **options)  # type: ignore[no-untyped-call]
         self._open = 0
 
-    def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         if self._open >= MAX_CONNECTIONS:
             return None
-        channel: Any = super().buildProtocol(addr)  # type: ignore[arg-type]
+        channel: Any = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
         self._open += 1
         lost = channel.connectionLost
 
@@ -120,7 +122,7 @@ class AdminSite(Site):
             lost(reason)
 
         channel.connectionLost = connection_lost
-        return channel  # type: ignore[no-any-return]
+        return channel
 
     def log(self, request: Any) -> None:
         """No access log of the admin API."""
