@@ -16,9 +16,9 @@ Rules:
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final, final
 
 from txlb.core.model import AccessLogSpec
@@ -27,8 +27,7 @@ from txlb.forwarding.log_writer import LogWriter
 
 BATCH: Final = 4096  # lines; at most this many wait for the tick
 DAY: Final = 86_400
-SMALL: Final = 2048
-INTEGERS: Final = [str(number) for number in range(SMALL)]
+INTEGERS: Final = [str(number) for number in range(1000)]  # status codes, tries
 TWO: Final = [f"{number:02}" for number in range(60)]
 FRACTIONS: Final = [f".{number:03}" for number in range(1000)]
 HTTP_JSON: Final = ['"HTTP/1.0"', '"HTTP/1.1"']
@@ -40,24 +39,14 @@ ENDINGS: Final = [
 TEXTS: Final = 1024  # hosts and methods remembered in their escaped form
 
 
-def integer(number: int) -> str:
-    return INTEGERS[number] if 0 <= number < SMALL else str(number)
-
-
 def milliseconds(us: int) -> str:
-    """Three decimals; null for what did not happen."""
-    if us < 0:
-        return "null"
-    whole = us // 1000
-    return integer(whole) + FRACTIONS[us - whole * 1000]
+    """Three decimals."""
+    return f"{us // 1000}{FRACTIONS[us % 1000]}"
 
 
 def json_text(raw: bytes) -> str:
-    """The inside of a JSON string."""
-    text = raw.decode("latin-1")
-    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
-        return text
-    return json.dumps(text)[1:-1].replace("\x7f", "\\u007f")
+    """A JSON string, quotes included."""
+    return encode_basestring_ascii(raw.decode("latin-1"))
 
 
 def common_text(raw: bytes) -> str:
@@ -134,21 +123,24 @@ class AccessLog:
         if second != self._second:
             self._turn(second)
         if self._json:
-            quote = '"' if rule else ""
-            line = (
-                f'{{"time":"{self._second_text}{FRACTIONS[int((wall - second) * 1000.0)]}{self._after_time}'
-                f'{listener}","rule":{quote}{rule or "null"}{quote},"client_ip":"{client_ip}",'
-                f'"client_port":{integer(client_port)},"method":"{self._text(method)}",'
-                f'"target":"{json_text(target)}","version":{HTTP_JSON[minor] if minor >= 0 else "null"},'
-                f'"host":"{self._text(host)}","status":{integer(status) if status else "null"},'
-                f'"bytes_in":{integer(bytes_in)},"bytes_out":{integer(bytes_out)},'
-            )
-            quote = '"' if backend else ""
+            texts = self._texts
+            host_text = texts[host] if host in texts else self._text(host)
+            method_text = texts[method] if method in texts else self._text(method)
+            rule_quote = '"' if rule else ""
+            backend_quote = '"' if backend else ""
             self._lines.append(
-                f'{line}"backend":{quote}{backend or "null"}{quote},"tries":{integer(tries)},'
-                f'"reused":{"true" if reused else "false"},"connect_ms":{milliseconds(connect_us)},'
-                f'"first_byte_ms":{milliseconds(first_byte_us)},"total_ms":{milliseconds(total_us)},'
-                f"{ENDINGS[termination]}"
+                f'{{"time":"{self._second_text}{FRACTIONS[int((wall - second) * 1000.0)]}{self._after_time}'
+                f'{listener}","rule":{rule_quote}{rule or "null"}{rule_quote},"client_ip":"{client_ip}",'
+                f'"client_port":{client_port},"method":{method_text},'
+                f'"target":{encode_basestring_ascii(target.decode("latin-1"))},'
+                f'"version":{HTTP_JSON[minor] if minor >= 0 else "null"},'
+                f'"host":{host_text},"status":{INTEGERS[status] if status else "null"},'
+                f'"bytes_in":{bytes_in},"bytes_out":{bytes_out},'
+                f'"backend":{backend_quote}{backend or "null"}{backend_quote},"tries":{INTEGERS[tries]},'
+                f'"reused":{"true" if reused else "false"},'
+                f'"connect_ms":{milliseconds(connect_us) if connect_us >= 0 else "null"},'
+                f'"first_byte_ms":{milliseconds(first_byte_us) if first_byte_us >= 0 else "null"},'
+                f'"total_ms":{milliseconds(total_us)},{ENDINGS[termination]}'
             )
         else:
             request = "-"
@@ -157,7 +149,7 @@ class AccessLog:
                 request = f"{self._text(method)} {common_text(target)}{version}"
             self._lines.append(
                 f'{client_ip} - - [{self._second_text} +0000] "{request}" '
-                f"{integer(status) if status else '-'} {integer(bytes_out) if bytes_out else '-'}\n"
+                f"{INTEGERS[status] if status else '-'} {bytes_out if bytes_out else '-'}\n"
             )
         if len(self._lines) >= BATCH:
             self._hand_over()
