@@ -23,6 +23,7 @@ from txlb.core.backend import Backend
 from txlb.core.http.fields import Fields
 from txlb.core.http.framing import DEFECT, DONE, ChunkedReader
 from txlb.core.http.head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseHead, parse_response
+from txlb.errors import SendStalled
 from txlb.forwarding.http.exchange import Exchange
 from txlb.forwarding.http.sides import BackendSide
 
@@ -206,6 +207,8 @@ class BackendConnection(BackendSide):
                 self.store.remove(self)
         elif exchange.relay is not None:
             exchange.relay.backend_lost()
+        elif isinstance(reason.value, SendStalled):
+            exchange.backend_stalled()
         else:
             exchange.backend_closed(state == HEAD and self.partial is None and self.interim == 0)
 
@@ -336,6 +339,7 @@ class BackendConnection(BackendSide):
         self.state = TUNNEL
         self.keep_alive = False
         self.deadline = 0.0
+        self.transport.unregisterProducer()
         exchange.upgraded(head, data, end)
         if end + 4 < len(data) and exchange.relay is not None:
             exchange.relay.from_backend(data[end + 4 :])

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from txlb.core import outcome as outcomes
+from txlb.core import termination as ends
 from txlb.core.backend import Backend
 from txlb.core.http.forward import CLOSE, KEEP_ALIVE, request_head, response_head
 from txlb.core.http.head import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
@@ -51,7 +52,7 @@ class Exchange(RelayOwner):
     connected_at: float
     first_byte_at: float
     tries: int
-    timed_out_connecting: bool
+    last_outcome: int
     resent: bool
     reused: bool
     hold: list[bytes] | None
@@ -67,8 +68,9 @@ class Exchange(RelayOwner):
     status: int
     bytes_in: int
     bytes_out: int
-    termination: str
-    backend_id: str
+    termination: int
+    last_backend: Backend | None
+    answered_by_backend: bool
 
     def __init__(
         self, client: ClientSide, settings: HttpSettings, head: RequestHead, client_ip: str, client_port: int
@@ -88,7 +90,7 @@ class Exchange(RelayOwner):
         self.connected_at = 0.0
         self.first_byte_at = 0.0
         self.tries = 0
-        self.timed_out_connecting = False
+        self.last_outcome = outcomes.UNUSED
         self.resent = False
         self.reused = False
         self.hold = None
@@ -104,8 +106,9 @@ class Exchange(RelayOwner):
         self.status = 0
         self.bytes_in = 0
         self.bytes_out = 0
-        self.termination = "--"
-        self.backend_id = ""
+        self.termination = ends.NORMAL
+        self.last_backend = None
+        self.answered_by_backend = False
 
     # -- context for algorithms ---------------------------------------------------------
 
@@ -143,7 +146,7 @@ class Exchange(RelayOwner):
         self.request_done = done
         pool = settings.routes.match(self.head.host, self.head.path)
         if pool is None:
-            self._answer(404, "PR")
+            self._answer(404, ends.NO_RULE)
             return
         self.pool = pool
         pool.requests += 1
@@ -161,17 +164,15 @@ class Exchange(RelayOwner):
         lease = pool.acquire(self, self.tried, settings.loop.now)
         if lease is None:
             if self.tries == 0:
-                self._answer(503, "PC")
-            elif self.timed_out_connecting:
-                self._answer(504, "sC")
+                self._answer(503, ends.NO_BACKEND)
             else:
-                self._answer(502, "SC")
+                self._unreachable()
             return
         if self.tries:
             pool.retries += 1
         self.lease = lease
         backend = lease.backend
-        self.backend_id = backend.id
+        self.last_backend = backend
         side = settings.origins.take(backend)
         if side is None:
             self._connect(backend)
@@ -200,26 +201,33 @@ class Exchange(RelayOwner):
         self.lease = None
         lease.release(outcome, self.settings.loop.now)
         if outcome == outcomes.UNUSED:
-            self._answer(503, "RC")
+            self._answer(503, ends.NO_RESOURCES)
             return
         self.tries += 1
         if self.tried is None:
             self.tried = []
         self.tried.append(lease.backend)
-        self.timed_out_connecting = outcome == outcomes.CONNECT_TIMEOUT
+        self.last_outcome = outcome
         if may_connect_again(self.tries):
             self._choose()
-        elif self.timed_out_connecting:
-            self._answer(504, "sC")
         else:
-            self._answer(502, "SC")
+            self._unreachable()
+
+    def _unreachable(self) -> None:
+        if self.last_outcome == outcomes.CONNECT_TIMEOUT:
+            self._answer(504, ends.CONNECT_TIMEOUT)
+        elif self.last_outcome == outcomes.CONNECT_REFUSED:
+            self._answer(502, ends.CONNECT_REFUSED)
+        else:
+            self._answer(502, ends.CONNECT_FAILED)
 
     def _send_on(self, side: BackendSide) -> None:
         settings = self.settings
         self.backend = side
         self.connected_at = settings.loop.now
         side.begin(self)
-        head = settings.forward_head(self.head, self.client)
+        client = self.client
+        head = request_head(self.head, settings.policy, client.trusted, client.suffix)
         hold = self.hold
         if hold is None:
             side.send(head)
@@ -230,7 +238,7 @@ class Exchange(RelayOwner):
         if self.request_done:
             settings.loop.arm(side, settings.backend_response)
         else:
-            self.client.room(True)
+            client.room(True)
 
     def request_data(self, data: bytes, done: bool) -> None:
         """More of the request's body, framed as it is to be sent."""
@@ -285,6 +293,7 @@ class Exchange(RelayOwner):
     def response_started(self, head: ResponseHead, data: bytes, end: int) -> bytes | None:
         """The final head is here: what to send for it, None = as it came."""
         self.answer_begun = True
+        self.answered_by_backend = True
         self.hold = None
         self.first_byte_at = self.settings.loop.now
         self.status = head.status
@@ -338,6 +347,7 @@ class Exchange(RelayOwner):
             return
         settings = self.settings
         self.answer_begun = True
+        self.answered_by_backend = True
         self.hold = None
         self.status = 101
         self.first_byte_at = settings.loop.now
@@ -357,7 +367,7 @@ class Exchange(RelayOwner):
         self.answer_done = True
         self.request_done = True
         if timed_out:
-            self.termination = "cD"
+            self.termination = ends.TUNNEL_IDLE
         self._release(outcomes.OK)
         self._log()
 
@@ -376,27 +386,40 @@ class Exchange(RelayOwner):
             if lease is not None:
                 self._connect(lease.backend)
                 return
-        self._failed(502, outcomes.RESET, "S")
+        if self.answer_begun:
+            self._failed(502, outcomes.RESET, ends.BACKEND_RESET_DATA)
+        elif self.request_done:
+            self._failed(502, outcomes.RESET, ends.BACKEND_RESET_WAIT)
+        else:
+            self._failed(502, outcomes.RESET, ends.BACKEND_RESET_BODY)
+
+    def backend_stalled(self) -> None:
+        """The backend does not take the request."""
+        self._failed(504, outcomes.TIMEOUT, ends.BACKEND_SEND_TIMEOUT)
 
     def backend_silent(self) -> None:
         """Nothing for ``backend_response`` seconds."""
-        self._failed(504, outcomes.TIMEOUT, "s")
+        self._failed(
+            504, outcomes.TIMEOUT, ends.BACKEND_DATA_TIMEOUT if self.answer_begun else ends.BACKEND_TIMEOUT
+        )
 
     def backend_defective(self, reason: str) -> None:
         """What came is not a well-formed answer."""
-        self._failed(502, outcomes.BAD_RESPONSE, "P")
+        self._failed(
+            502, outcomes.BAD_RESPONSE, ends.BAD_RESPONSE_BODY if self.answer_begun else ends.BAD_RESPONSE
+        )
 
-    def _failed(self, status: int, outcome: int, who: str) -> None:
+    def _failed(self, status: int, outcome: int, termination: int) -> None:
         self._abandon(outcome)
         if self.answer_begun:
-            self.termination = who + "D"
+            self.termination = termination
             self._break_off()
         else:
-            self._answer(status, who + "H")
+            self._answer(status, termination)
 
     # -- what happened on the client side -----------------------------------------------------
 
-    def request_refused(self, status: int, termination: str) -> None:
+    def request_refused(self, status: int, termination: int) -> None:
         """The request's body is malformed, too large or too slow."""
         self._abandon(outcomes.CLIENT_ABORT)
         if self.answer_begun:
@@ -410,13 +433,17 @@ class Exchange(RelayOwner):
         if self.ended:
             return
         if self.relay is not None:
-            self.termination = "cD" if stalled else "CD"
+            self.termination = ends.SEND_TIMEOUT if stalled else ends.CLIENT_ABORT_TUNNEL
             self.relay.client_lost()
             return
-        phase = "D" if self.answer_begun else "H" if self.backend is not None else "C"
-        if not self.request_done and not self.answer_begun:
-            phase = "R"
-        self.termination = ("c" if stalled else "C") + phase
+        if stalled:
+            self.termination = ends.SEND_TIMEOUT
+        elif self.answer_begun:
+            self.termination = ends.CLIENT_ABORT_DATA
+        elif not self.request_done:
+            self.termination = ends.CLIENT_ABORT_BODY
+        else:
+            self.termination = ends.CLIENT_ABORT_CONNECT if self.backend is None else ends.CLIENT_ABORT_WAIT
         self._abandon(outcomes.CLIENT_ABORT)
         if not self.answer_begun:
             self.status = 499
@@ -428,16 +455,19 @@ class Exchange(RelayOwner):
 
     # -- end ----------------------------------------------------------------------------------
 
-    def _answer(self, status: int, termination: str) -> None:
+    def _answer(self, status: int, termination: int) -> None:
         """txlb's own answer."""
         self.status = status
         self.termination = termination
         self.answer_begun = True
         self.answer_done = True
         self._release(outcomes.UNUSED)
-        self.settings.count_error(status)
+        settings = self.settings
+        settings.count_error(status)
+        keep_alive = self.request_done and not self.client_closing and not settings.draining
+        self.bytes_out = self.client.answer(status, keep_alive)
         self._log()
-        self.client.answer(status, self.request_done and not self.client_closing)
+        self.client.response_ended(keep_alive)
 
     def _break_off(self) -> None:
         self._log()

@@ -23,14 +23,16 @@ class ClientSide(Timed):
     """Where requests come from and answers go to."""
 
     transport: Any
+    trusted: bool  # the peer's X-Forwarded-* are believed
+    suffix: bytes  # the peer's address, as a request head ends with it
     blocked: bool  # the client does not take what was written: produce no more
 
     def room(self, available: bool) -> None:
         """Read on, or do not read, the request's body: the backend's pace."""
         raise NotImplementedError
 
-    def answer(self, status: int, allow_keep_alive: bool) -> None:
-        """Send txlb's own answer ``status`` and end the exchange's share of the connection."""
+    def answer(self, status: int, keep_alive: bool) -> int:
+        """Write txlb's own answer; how many bytes that was. `response_ended` follows."""
         raise NotImplementedError
 
     def response_ended(self, reusable: bool) -> None:

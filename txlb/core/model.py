@@ -1,0 +1,135 @@
+"""Frozen configuration: what every process agrees on.
+
+Rules:
+
+* A spec is a value: frozen, comparable, made of plain JSON types only, so a whole
+  `Snapshot` crosses the link as JSON and reload is a difference of equal and
+  unequal specs.
+* A ``*Spec`` never changes; the live object of the same name (``Backend`` for
+  ``BackendSpec``) carries what does: counters, connections, status.
+* Seconds are floats, sizes are bytes, ``None`` means "no limit".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsSpec:
+    """Bounds on what one client may ask for."""
+
+    max_connections: int | None = None  # client connections per worker; None = from RLIMIT_NOFILE
+    request_line: int = 8192
+    head: int = 16384
+    fields: int = 100
+    body: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutsSpec:
+    """Every deadline, in seconds."""
+
+    connect: float = 1.0
+    client_header: float = 10.0
+    client_body: float = 30.0
+    client_idle: float = 60.0
+    send: float = 60.0
+    backend_response: float = 60.0
+    tunnel_idle: float = 3600.0
+    tls_handshake: float = 5.0
+    udp_idle: float = 60.0
+    drain: float = 300.0
+    shutdown: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class IdleConnectionsSpec:
+    """How backend connections are kept for reuse (per worker)."""
+
+    min_per_backend: int = 0
+    max_per_backend: int = 1000
+    idle_timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLogSpec:
+    """Where one line per exchange goes: ``-`` is standard output."""
+
+    path: str = "-"
+    format: str = "json"  # json | common | off
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorResponseSpec:
+    """The answer txlb itself gives for one status code."""
+
+    status: int
+    content_type: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSpec:
+    """One place that accepts clients."""
+
+    id: str
+    bind: tuple[str, ...]
+    protocol: str = "http"
+    trusted: tuple[str, ...] = ()  # networks, CIDR notation
+    forwarded: str = "replace"  # replace | append
+    via: str = "chain"  # chain | always | off
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """One address that serves.
+
+    ``host`` is what the operator wrote; ``address`` the IP that control resolved it
+    to ("" while it does not resolve: the backend is then never chosen).
+    """
+
+    id: str
+    host: str
+    port: int
+    weight: int = 1
+    max_connections: int | None = None
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlgorithmSpec:
+    """A name from CONTRACTS §2 (lower case) or a dotted path, and its options."""
+
+    name: str = "round_robin"
+    options: tuple[tuple[str, str | int | float | bool | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSpec:
+    """Which exchanges go to which backends, chosen how."""
+
+    id: str
+    backends: tuple[str, ...]
+    listeners: tuple[str, ...] | None = None  # None = every http listener
+    host: str | None = None  # lower case; "*.example.com" = any depth below
+    path_prefix: str | None = None  # whole segments, raw bytes as latin-1
+    algorithm: AlgorithmSpec = field(default_factory=AlgorithmSpec)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One whole validated configuration; ``generation`` orders them."""
+
+    generation: int = 0
+    node_id: str = ""
+    workers: int | None = None  # None = one per core; 0 = inside the control process
+    admin_bind: str | None = "127.0.0.1:9900"
+    limits: LimitsSpec = field(default_factory=LimitsSpec)
+    timeouts: TimeoutsSpec = field(default_factory=TimeoutsSpec)
+    idle_connections: IdleConnectionsSpec = field(default_factory=IdleConnectionsSpec)
+    access_log: AccessLogSpec = field(default_factory=AccessLogSpec)
+    listeners: tuple[ListenerSpec, ...] = ()
+    backends: tuple[BackendSpec, ...] = ()
+    rules: tuple[RuleSpec, ...] = ()
+    error_responses: tuple[ErrorResponseSpec, ...] = ()

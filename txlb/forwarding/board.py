@@ -1,0 +1,219 @@
+"""Writes one worker's counters to its scoreboard row.
+
+Rules:
+
+* Plain item stores only: a reader in another process never sees half a number.
+* Only what was touched since the last tick is written: a tick costs by traffic, not by the
+  number of backends.
+* A worker that takes over a row goes on with its counters; its gauges start at zero.
+"""
+
+from __future__ import annotations
+
+from txlb.core.answers import Answers
+from txlb.core.backend import Backend
+from txlb.core.pool import Pool
+from txlb.core.scoreboard import BACKEND, CELL, LATENCY, LISTENER, RULE, WORKER, Columns
+from txlb.forwarding.http.settings import HttpSettings
+from txlb.net.listener import Gate
+
+LAG_WINDOW = 100  # ticks: the worst lag of about 10 s is shown
+OWN = {400, 404, 408, 413, 414, 417, 431, 501, 502, 503, 504, 505}
+
+
+class Board:
+    """One row; ``row`` is a memoryview of 64-bit integers."""
+
+    def __init__(self, row: memoryview) -> None:
+        self._row = row
+        self._listeners: list[HttpSettings] = []
+        self._pools: list[Pool] = []
+        self._backends: list[Backend] = []
+        self._cells: list[Answers] = []
+        self._lags: list[int] = [0] * LAG_WINDOW
+        self._ticks = row[WORKER.index("ticks")]
+        self._lag_total = row[WORKER.index("loop_lag_total_us")]
+        self._dropped_before = row[WORKER.index("log_dropped")]
+        self._pauses_before = row[WORKER.index("accept_pauses")]
+
+    # -- the worker itself ------------------------------------------------------------------
+
+    def generation(self, generation: int) -> None:
+        self._row[WORKER.index("generation")] = generation
+
+    def gate(self, gate: Gate) -> None:
+        self._row[WORKER.index("connections")] = gate.open
+        self._row[WORKER.index("accept_pauses")] = self._pauses_before + gate.pauses
+
+    def lag(self, now: float, late: float) -> None:
+        """A tick came ``late`` seconds after its time."""
+        us = int(late * 1e6)
+        self._lags[self._ticks % LAG_WINDOW] = us
+        self._ticks += 1
+        self._lag_total += us
+        row = self._row
+        row[WORKER.index("ticks")] = self._ticks
+        row[WORKER.index("loop_lag_total_us")] = self._lag_total
+        row[WORKER.index("loop_lag_max_us")] = max(self._lags)
+        row[WORKER.index("heartbeat_ms")] = int(now * 1000)
+
+    def dropped(self, lines: int) -> None:
+        self._row[WORKER.index("log_dropped")] = self._dropped_before + lines
+
+    # -- things with a block of their own -----------------------------------------------------
+
+    def assign(
+        self,
+        columns: Columns,
+        listeners: dict[str, HttpSettings],
+        pools: dict[str, Pool],
+        backends: dict[str, Backend],
+    ) -> None:
+        """Columns of a new snapshot; what is new here goes on from what its block holds."""
+        self.flush()
+        row = self._row
+        self._listeners = list(listeners.values())
+        self._pools = list(pools.values())
+        self._backends = list(backends.values())
+        for settings in self._listeners:
+            fresh = settings.column < 0
+            settings.column = columns.listeners[settings.id]
+            if fresh:
+                self._restore_listener(settings)
+            self._assign_cells(columns, settings)
+        for pool in self._pools:
+            fresh = pool.column < 0
+            pool.column = columns.rules[pool.rule_id]
+            if fresh:
+                pool.retries = row[pool.column + RULE.index("retries")]
+                self._restore(pool, pool.column, RULE)
+        for backend in self._backends:
+            fresh = backend.column < 0
+            backend.column = columns.backends[backend.id]
+            if fresh:
+                for name in ("errors", "connect_failures", "timeouts", "resets", "bad_responses"):
+                    setattr(backend, name, row[backend.column + BACKEND.index(name)])
+                backend.bytes_in = row[backend.column + BACKEND.index("bytes_in")]
+                backend.bytes_out = row[backend.column + BACKEND.index("bytes_out")]
+                self._restore(backend, backend.column, BACKEND)
+            backend.touched = True
+
+    def _assign_cells(self, columns: Columns, settings: HttpSettings) -> None:
+        cells: dict[tuple[str, str], Answers] = {}
+        for (listener, rule, backend), base in columns.cells.items():
+            if listener == settings.id:
+                cell = settings.cells.get((rule, backend))
+                if cell is None:
+                    cell = Answers()
+                    codes = [self._row[base + offset] for offset in range(len(CELL))]
+                    cell.restore(0, codes, cell.latency, 0)
+                cell.column = base
+                cells[rule, backend] = cell
+        settings.cells = cells
+        self._cells = [cell for listener in self._listeners for cell in listener.cells.values()]
+
+    def _restore(self, answers: Answers, base: int, fields: tuple[str, ...]) -> None:
+        row = self._row
+        code = base + fields.index("code_1xx")
+        latency = base + fields.index("latency_0")
+        buckets = len(LATENCY) - 1
+        answers.restore(
+            row[base + fields.index("requests")],
+            [row[code + offset] for offset in range(5)],
+            [row[latency + offset] for offset in range(buckets)],
+            row[latency + buckets],
+        )
+
+    def _restore_listener(self, settings: HttpSettings) -> None:
+        row = self._row
+        base = settings.column
+        for offset, name in enumerate(LISTENER):
+            value = row[base + offset]
+            if name in ("connections", "errors_5xx"):
+                continue
+            status = name.removeprefix("errors_")
+            if status.isdigit():
+                if value:
+                    settings.errors[int(status)] = value
+            else:
+                setattr(settings, name, value)
+
+    def flush(self) -> None:
+        """Write what changed."""
+        for settings in self._listeners:
+            if settings.touched:
+                settings.touched = False
+                self._write_listener(settings)
+        for pool in self._pools:
+            if pool.touched:
+                pool.touched = False
+                self._row[pool.column + RULE.index("retries")] = pool.retries
+                self._write_answers(pool, pool.column, RULE)
+        for backend in self._backends:
+            if backend.touched:
+                backend.touched = False
+                self._write_backend(backend)
+        row = self._row
+        for cell in self._cells:
+            if cell.touched:
+                cell.touched = False
+                base = cell.column
+                row[base] = cell.code_1xx
+                row[base + 1] = cell.code_2xx
+                row[base + 2] = cell.code_3xx
+                row[base + 3] = cell.code_4xx
+                row[base + 4] = cell.code_5xx
+
+    def _write_answers(self, answers: Answers, base: int, fields: tuple[str, ...]) -> None:
+        row = self._row
+        row[base + fields.index("requests")] = answers.requests
+        code = base + fields.index("code_1xx")
+        row[code] = answers.code_1xx
+        row[code + 1] = answers.code_2xx
+        row[code + 2] = answers.code_3xx
+        row[code + 3] = answers.code_4xx
+        row[code + 4] = answers.code_5xx
+        at = base + fields.index("latency_0")
+        for count in answers.latency:
+            row[at] = count
+            at += 1
+        row[at] = answers.latency_sum_us
+
+    def _write_backend(self, backend: Backend) -> None:
+        row = self._row
+        base = backend.column
+        row[base] = backend.active_connections
+        row[base + 1] = backend.connections
+        row[base + 2] = backend.idle
+        row[base + 4] = backend.errors
+        at = base + BACKEND.index("connect_failures")
+        row[at] = backend.connect_failures
+        row[at + 1] = backend.timeouts
+        row[at + 2] = backend.resets
+        row[at + 3] = backend.bad_responses
+        row[at + 4] = backend.bytes_in
+        row[at + 5] = backend.bytes_out
+        self._write_answers(backend, base, BACKEND)
+
+    def _write_listener(self, settings: HttpSettings) -> None:
+        row = self._row
+        base = settings.column
+        others = 0
+        for status, count in settings.errors.items():
+            if status in OWN:
+                row[base + LISTENER.index(f"errors_{status}")] = count
+            elif status >= 500:
+                others += count
+        row[base + LISTENER.index("errors_5xx")] = others
+        for name in (
+            "connections",
+            "connections_total",
+            "bytes_in",
+            "bytes_out",
+            "requests",
+            "errors_client_abort",
+            "errors_client_timeout",
+            "errors_send_timeout",
+            "errors_internal",
+        ):
+            row[base + LISTENER.index(name)] = getattr(settings, name)

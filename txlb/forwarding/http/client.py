@@ -1,0 +1,454 @@
+"""Client side of HTTP/1.1: one connection from a client, its requests in order.
+
+Rules (RFC 9112 §§2, 6, 9):
+
+* A head is parsed when it is whole; until then only its bounds and its line ends are looked
+  at, each byte once. Its deadline is absolute: neither it nor the idle time-out is extended
+  by single bytes. A body must advance by `BODY_PROGRESS` bytes (or end) per ``client_body``.
+* Pipelined requests wait in ``inbox`` (at most `MAX_PIPELINED` bytes, then reading stops) and
+  are answered in order, one exchange at a time, none while the client does not take answers.
+* FIN from the client is a half-close: the exchange goes on and its answer is delivered.
+  FIN in the middle of a request, RST, or a failed write end it.
+* After an answer that cannot be followed by another request, closing is in stages: FIN is
+  sent, what still arrives is read and dropped (`LINGER_BYTES`, `LINGER_TIME`), then it is
+  closed. So a 413 is not lost to a reset.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from txlb.core import termination as ends
+from txlb.core.http.framing import DEFECT, DONE, ChunkedReader
+from txlb.core.http.head import CHUNKED, LENGTH, NO_BODY, RequestHead, parse_request, refused
+from txlb.errors import SendStalled
+from txlb.forwarding.http.exchange import Exchange
+from txlb.forwarding.http.settings import HttpSettings
+from txlb.forwarding.http.sides import ClientSide
+from txlb.net.listener import Gate
+
+END_OF_HEAD: Final = b"\r\n\r\n"
+MAX_PIPELINED: Final = 65536
+MAX_TRAILER: Final = 16384
+BODY_PROGRESS: Final = 4096
+LINGER_TIME: Final = 2.0
+LINGER_BYTES: Final = 1 << 20
+EMPTY_LINES: Final = 4
+
+HEAD: Final = 0  # reading a head, or waiting for one
+BODY: Final = 1  # an exchange is on, its request not yet whole
+WAIT: Final = 2  # an exchange is on, its request is whole
+LINGER: Final = 3  # answered for the last time: what still arrives is dropped
+TUNNEL: Final = 4
+CLOSED: Final = 5
+
+
+class ClientConnection(ClientSide):
+    """Protocol of one client connection."""
+
+    settings: HttpSettings
+    gate: Gate
+    ip: str
+    port: int
+    exchange: Exchange | None
+    state: int
+    inbox: bytes
+    partial: bytearray | None
+    framing: int
+    left: int
+    chunks: ChunkedReader | None
+    body_size: int
+    body_mark: int
+    reading_paused: bool
+    read_closed: bool
+    advancing: bool
+    lingered: int
+    served: bool
+
+    def __init__(self, settings: HttpSettings, gate: Gate, ip: str, port: int) -> None:
+        super().__init__()
+        self.transport = None
+        self.blocked = False
+        self.settings = settings
+        self.gate = gate
+        self.ip = ip
+        self.port = port
+        self.trusted = settings.is_trusted(ip)
+        self.suffix = ip.encode("ascii") + END_OF_HEAD
+        self.exchange = None
+        self.state = HEAD
+        self.inbox = b""
+        self.partial = None
+        self.framing = NO_BODY
+        self.left = 0
+        self.chunks = None
+        self.body_size = 0
+        self.body_mark = 0
+        self.reading_paused = False
+        self.read_closed = False
+        self.advancing = False
+        self.lingered = 0
+        self.served = False
+
+    # -- protocol -------------------------------------------------------------------------
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        transport.registerProducer(self, True)
+        settings = self.settings
+        settings.connections += 1
+        settings.connections_total += 1
+        settings.touched = True
+        settings.loop.arm(self, settings.client_header)
+
+    def dataReceived(self, data: bytes) -> None:
+        state = self.state
+        if state == HEAD:
+            if self.partial is not None:
+                self._more_head(data)
+            elif self.inbox:
+                self._pipeline(data)  # there is more than the client lets us answer
+            else:
+                self.inbox = data
+            self._advance()
+        elif state == BODY:
+            self._body(data)
+        elif state == WAIT:
+            self._pipeline(data)
+        elif state == TUNNEL:
+            exchange = self.exchange
+            if exchange is not None and exchange.relay is not None:
+                exchange.relay.from_client(data)
+        elif state == LINGER:
+            self.lingered += len(data)
+            if self.lingered > LINGER_BYTES:
+                self.transport.abortConnection()
+
+    def readConnectionLost(self) -> None:
+        self.read_closed = True
+        state = self.state
+        exchange = self.exchange
+        if state == HEAD:
+            if self.partial is not None:
+                self._refuse(refused(400, "request cut off"), ends.CLIENT_ABORT_REQUEST)
+            elif not self.advancing and not self.inbox:
+                self._close()
+        elif state == BODY:
+            if exchange is not None:
+                exchange.request_refused(400, ends.CLIENT_ABORT_BODY)
+        elif state == TUNNEL:
+            if exchange is not None and exchange.relay is not None:
+                exchange.relay.client_finished()
+        elif state == LINGER:
+            self._close()
+
+    def connectionLost(self, reason: Any) -> None:
+        self.deadline = 0.0
+        self.state = CLOSED
+        self.settings.connections -= 1
+        self.settings.touched = True
+        self.gate.closed()
+        exchange = self.exchange
+        self.exchange = None
+        self.inbox = b""
+        self.partial = None
+        if exchange is not None:
+            exchange.client_gone(isinstance(reason.value, SendStalled))
+
+    def timed_out(self, now: float) -> None:
+        state = self.state
+        settings = self.settings
+        if state == HEAD:
+            if self.partial is None and self.served:
+                self._close()  # idle between requests: nothing to answer
+            elif self.partial is None:
+                settings.errors_client_timeout += 1
+                self._close()  # never said a word
+            else:
+                self._refuse(refused(408, "head too slow"), ends.HEADER_TIMEOUT)
+        elif state == BODY:
+            if self.reading_paused:
+                settings.loop.arm(self, settings.client_body)
+            elif self.body_size - self.body_mark >= BODY_PROGRESS:
+                self.body_mark = self.body_size
+                settings.loop.arm(self, settings.client_body)
+            elif self.exchange is not None:
+                settings.errors_client_timeout += 1
+                self.exchange.request_refused(408, ends.BODY_TIMEOUT)
+        elif state == LINGER:
+            if getattr(self.transport, "pending_size", 0):
+                settings.loop.arm(self, LINGER_TIME)  # the answer is not all sent: that has its own deadline
+            else:
+                self.transport.abortConnection()
+
+    # -- producer: what the client does not take is not produced ------------------------------
+
+    def pauseProducing(self) -> None:
+        """The client does not take what was written."""
+        self.blocked = True
+        exchange = self.exchange
+        if exchange is not None and exchange.backend is not None:
+            exchange.backend.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It has taken everything."""
+        self.blocked = False
+        exchange = self.exchange
+        if exchange is not None and exchange.backend is not None:
+            exchange.backend.transport.resumeProducing()
+        if self.state == HEAD:
+            self.room(True)
+            self._advance()
+
+    def stopProducing(self) -> None:
+        """The connection is gone; `connectionLost` tells."""
+
+    def room(self, available: bool) -> None:
+        if available:
+            if self.reading_paused:
+                self.reading_paused = False
+                self.transport.resumeProducing()
+        elif not self.reading_paused:
+            self.reading_paused = True
+            self.transport.pauseProducing()
+
+    def _pipeline(self, data: bytes) -> None:
+        self.inbox = self.inbox + data if self.inbox else data
+        if len(self.inbox) > MAX_PIPELINED:
+            self.room(False)
+
+    # -- heads -----------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Take the next request if it is whole and may start."""
+        if self.advancing:
+            return
+        self.advancing = True
+        while self.state == HEAD and self.inbox and not self.blocked:
+            data = self.inbox
+            end = data.find(END_OF_HEAD)
+            if end < 0:
+                self.inbox = b""
+                self._more_head(data)
+            else:
+                self.inbox = b""
+                self._take(data, end)
+        self.advancing = False
+        if self.read_closed and self.state == HEAD and not self.inbox and not self.blocked:
+            if self.partial is not None:
+                self._refuse(refused(400, "request cut off"), ends.CLIENT_ABORT_REQUEST)
+            else:
+                self._close()
+
+    def _more_head(self, data: bytes) -> None:
+        """Part of a head: keep it, look at what can be judged already."""
+        partial = self.partial
+        settings = self.settings
+        if partial is None:
+            partial = self.partial = bytearray()
+            settings.loop.arm(self, settings.client_header)
+        before = len(partial)
+        partial += data
+        found = partial.find(END_OF_HEAD, max(0, before - 3))
+        if found >= 0:
+            self.partial = None
+            self.inbox = bytes(partial)
+            return
+        at = partial.find(b"\n", before)
+        while at >= 0:
+            if at == 0 or partial[at - 1] != 13:
+                self._refuse(refused(400, "bare LF"), ends.BAD_REQUEST)
+                return
+            at = partial.find(b"\n", at + 1)
+        line = partial.find(b"\r\n", 2)
+        if (line < 0 and len(partial) > settings.max_line + 2) or line > settings.max_line + 2:
+            self._refuse(refused(414, "request line too long"), ends.REQUEST_TOO_LARGE)
+        elif len(partial) > settings.max_head:
+            self._refuse(refused(431, "head too large"), ends.REQUEST_TOO_LARGE)
+
+    def _take(self, data: bytes, end: int) -> None:
+        """A whole head, and perhaps more behind it."""
+        settings = self.settings
+        start = 0
+        if data[0] == 13:
+            # Empty lines before a request are skipped (RFC 9112 §2.2), but not many.
+            while data[start : start + 2] == b"\r\n" and start < 2 * EMPTY_LINES:
+                start += 2
+            if start > end:
+                end = data.find(END_OF_HEAD, start)
+                if end < 0:
+                    if start < len(data):
+                        self._more_head(data[start:])
+                    return
+        if end - start > settings.max_head:
+            line = data.find(b"\r\n", start)
+            status = 414 if line - start > settings.max_line else 431
+            self._refuse(refused(status, "head too large"), ends.REQUEST_TOO_LARGE)
+            return
+        head = parse_request(data, start, end, settings.cache, settings.max_line)
+        if head.status:
+            too_large = head.status == 414 or head.status == 431
+            self._refuse(head, ends.REQUEST_TOO_LARGE if too_large else ends.BAD_REQUEST)
+            return
+        if settings.max_body >= 0 and head.content_length > settings.max_body:
+            head.refuse(413, "body too large")
+            self._refuse(head, ends.BODY_TOO_LARGE)
+            return
+        if head.fields.max_forwards == 0 and (head.method == b"TRACE" or head.method == b"OPTIONS"):
+            head.refuse(200 if head.method == b"OPTIONS" else 405, "last hop")
+            self._refuse(head, ends.NORMAL)
+            return
+        self._begin(head, data, end + 4)
+
+    def _begin(self, head: RequestHead, data: bytes, body: int) -> None:
+        self.deadline = 0.0
+        self.served = True
+        ip = self.ip
+        if self.trusted and head.fields.forwarded_for:
+            ip = self.settings.client_behind(head.fields.forwarded_for, ip)
+        exchange = Exchange(self, self.settings, head, ip, self.port)
+        exchange.bytes_in = body
+        self.exchange = exchange
+        size = len(data) - body
+        framing = head.framing
+        if framing == NO_BODY:
+            self.state = WAIT
+            if size:
+                self.inbox = data[body:]
+            exchange.begin(b"", True)
+            return
+        self.framing = framing
+        self.body_size = 0
+        self.body_mark = 0
+        if framing == LENGTH and size >= head.content_length:
+            self.state = WAIT
+            stop = body + head.content_length
+            if stop < len(data):
+                self.inbox = data[stop:]
+            exchange.begin(data[body:stop], True)
+            return
+        self.state = BODY
+        self.left = head.content_length
+        self.settings.loop.arm(self, self.settings.client_body)
+        if framing == CHUNKED:
+            self.chunks = ChunkedReader(False, True, MAX_TRAILER, self.settings.max_fields)
+            exchange.begin(b"", False)
+            if size and self.state == BODY:
+                self._body(data[body:])
+        else:
+            self.left -= size
+            self.body_size = size
+            exchange.begin(data[body:] if size else b"", False)
+
+    # -- bodies ------------------------------------------------------------------------------------
+
+    def _body(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if self.framing == LENGTH:
+            size = len(data)
+            if size > self.left:
+                self.inbox = data[self.left :]
+                data = data[: self.left]
+                size = self.left
+            self.left -= size
+            self.body_size += size
+            if self.left == 0:
+                self.state = WAIT
+                self.deadline = 0.0
+            exchange.request_data(data, self.left == 0)
+            return
+        chunks = self.chunks
+        if chunks is None:
+            return
+        out = chunks.feed(data)
+        self.body_size = chunks.body_size
+        if chunks.state == DEFECT:
+            exchange.request_refused(400, ends.BAD_REQUEST_BODY)
+            return
+        limit = self.settings.max_body
+        if 0 <= limit < chunks.body_size:
+            exchange.request_refused(413, ends.BODY_TOO_LARGE)
+            return
+        done = chunks.state == DONE
+        if done:
+            self.chunks = None
+            self.state = WAIT
+            self.deadline = 0.0
+            if chunks.used < len(data):
+                self.inbox = data[chunks.used :]
+        if out or done:
+            exchange.request_data(out, done)
+
+    # -- commands of the exchange ----------------------------------------------------------------------
+
+    def answer(self, status: int, keep_alive: bool) -> int:
+        exchange = self.exchange
+        minor = 1
+        to_head = False
+        if exchange is not None:
+            minor = exchange.head.minor
+            to_head = exchange.to_head
+        data = self.settings.refusals.answer(status, keep_alive, minor, to_head)
+        self.transport.write(data)
+        return len(data)
+
+    def response_ended(self, reusable: bool) -> None:
+        self.exchange = None
+        settings = self.settings
+        self.chunks = None
+        if reusable and not settings.draining:
+            self.state = HEAD
+            self.room(True)
+            settings.loop.arm(self, settings.client_idle)
+            if self.inbox or self.read_closed:
+                self._advance()
+        elif self.state == WAIT and not self.inbox:
+            self._close()
+        else:
+            self._linger()
+
+    def broken_off(self) -> None:
+        self.exchange = None
+        self.transport.unregisterProducer()
+        self.transport.abortConnection()
+
+    def tunnel_opened(self) -> None:
+        self.state = TUNNEL
+        self.deadline = 0.0
+        self.transport.unregisterProducer()
+
+    # -- end ---------------------------------------------------------------------------------------------
+
+    def _refuse(self, head: RequestHead, termination: int) -> None:
+        """Answer a request that is not taken, then close: its end may not be known."""
+        self.partial = None
+        self.inbox = b""
+        exchange = Exchange(self, self.settings, head, self.ip, self.port)
+        self.exchange = exchange
+        self.state = BODY
+        exchange.request_refused(head.status, termination)
+
+    def _linger(self) -> None:
+        self.state = LINGER
+        self.inbox = b""
+        self.partial = None
+        if self.read_closed:
+            self._close()
+            return
+        self.settings.loop.arm(self, LINGER_TIME)
+        self.transport.unregisterProducer()
+        self.room(True)
+        self.transport.loseWriteConnection()
+
+    def _close(self) -> None:
+        self.state = LINGER
+        self.deadline = 0.0
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def drain(self) -> None:
+        """Shutdown: an idle connection closes now, a busy one with its answer."""
+        if self.state == HEAD and self.partial is None and not self.inbox:
+            self._close()

@@ -1,0 +1,81 @@
+"""Where exchanges get their backend connections: idle ones first, else a new one.
+
+Rules:
+
+* A new connection belongs to the exchange that asked for it until that ends; only then can
+  others reuse it.
+* When descriptors or ports run out, idle connections make room before anyone is refused.
+* An exchange that ends while it waits cancels its attempt.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from txlb.core import outcome as outcomes
+from txlb.core.backend import Backend
+from txlb.forwarding.http.backend import BackendConnection
+from txlb.forwarding.http.exchange import Exchange
+from txlb.forwarding.http.idle import IdleConnections
+from txlb.net.connector import Connecting, Receiver
+from txlb.net.loop import Loop
+from txlb.net.stream import StreamTransport
+
+MADE_ROOM: Final = 16
+
+
+class Attempt(Receiver):
+    """One connect on behalf of one exchange."""
+
+    origins: Origins
+    backend: Backend
+    exchange: Exchange
+    connecting: Connecting
+
+    def __init__(self, origins: Origins, backend: Backend, exchange: Exchange) -> None:
+        self.origins = origins
+        self.backend = backend
+        self.exchange = exchange
+        self.connecting = Connecting(origins.loop, self, origins.send_timeout)
+
+    def begin(self) -> None:
+        self.connecting.begin(self.backend.address, self.backend.port, self.origins.connect_timeout)
+
+    def connected(self, transport: StreamTransport) -> None:
+        connection = BackendConnection(self.backend, self.origins.idle)
+        transport.take_over(connection)
+        self.exchange.connected(connection)
+
+    def connect_failed(self, outcome: int) -> None:
+        if outcome == outcomes.UNUSED:
+            self.origins.idle.close_oldest(MADE_ROOM)
+        self.exchange.connect_failed(outcome)
+
+    def cancel(self) -> None:
+        """The exchange is over."""
+        self.connecting.cancel()
+
+
+class Origins:
+    """The backend connections of one worker."""
+
+    loop: Loop
+    idle: IdleConnections
+    connect_timeout: float
+    send_timeout: float
+
+    def __init__(self, loop: Loop, idle_limit: int) -> None:
+        self.loop = loop
+        self.idle = IdleConnections(loop, idle_limit)
+        self.connect_timeout = 1.0
+        self.send_timeout = 60.0
+
+    def take(self, backend: Backend) -> BackendConnection | None:
+        """An idle connection to ``backend``."""
+        return self.idle.take(backend)
+
+    def connect(self, backend: Backend, exchange: Exchange) -> Attempt:
+        """A new connection: ``exchange`` hears `connected` or `connect_failed` later."""
+        attempt = Attempt(self, backend, exchange)
+        attempt.begin()
+        return attempt

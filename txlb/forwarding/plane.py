@@ -1,0 +1,316 @@
+"""The forwarding plane of one worker: builds its live objects from snapshots, keeps its books.
+
+Rules:
+
+* `apply` takes a whole snapshot: objects whose id stays keep their identity, counters and
+  connections; exchanges under way go on.
+* One tick (0.1 s) fires deadlines, writes changed counters to the scoreboard, hands log
+  lines over and measures how late it is itself (loop lag).
+* `shutdown`: no new connection, idle ones close, answers carry ``Connection: close``, and
+  what has not ended by the deadline is aborted.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+import time
+from ipaddress import ip_network
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from txlb.core.algorithms import factory_for
+from txlb.core.backend import Backend
+from txlb.core.http.forward import VIA_ALWAYS, VIA_CHAIN, VIA_OFF, ForwardPolicy
+from txlb.core.http.head import FieldCache
+from txlb.core.http.refusals import Refusals
+from txlb.core.model import AccessLogSpec, ListenerSpec, Snapshot
+from txlb.core.pool import Pool
+from txlb.core.routing import Route, RouteTable
+from txlb.core.scoreboard import Columns
+from txlb.forwarding.access_log import AccessLog, open_access_log
+from txlb.forwarding.board import Board
+from txlb.forwarding.http.accept import HttpAcceptor
+from txlb.forwarding.http.client import ClientConnection
+from txlb.forwarding.http.origins import Origins
+from txlb.forwarding.http.settings import HttpSettings
+from txlb.net.hosting import HostedLoop
+from txlb.net.listener import Gate, ListeningSocket
+from txlb.net.stream import StreamTransport
+from txlb.net.timers import TICK
+
+RESERVED_DESCRIPTORS = 128
+VIA = {"chain": VIA_CHAIN, "always": VIA_ALWAYS, "off": VIA_OFF}
+
+
+class ForwardingPlane:
+    """Everything one worker forwards with."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, row: memoryview, identity: str) -> None:
+        """``row``: this worker's scoreboard row; ``identity``: e.g. "worker-1"."""
+        self._reactor = reactor
+        self._identity = identity
+        self._hosted = HostedLoop(reactor)
+        self._loop = self._hosted.loop
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
+        self._auto_limit = max(16, descriptors // 2)
+        self._gate = Gate(self._loop, self._auto_limit)
+        self._origins = Origins(self._loop, max(16, descriptors - self._auto_limit))
+        self._board = Board(row)
+        self._access_log_spec: AccessLogSpec | None = None
+        self._access_log: AccessLog | None = None
+        self._snapshot = Snapshot()
+        self._backends: dict[str, Backend] = {}
+        self._pools: dict[str, Pool] = {}
+        self._listeners: dict[str, HttpSettings] = {}
+        self._sockets: dict[str, list[ListeningSocket]] = {}
+        self._stopping: Deferred[None] | None = None
+        self._deadline = 0.0
+        self._failures_told = 0
+        self._next_tick = 0.0
+
+    # -- configuration --------------------------------------------------------------------
+
+    def apply(self, snapshot: Snapshot, columns: Columns) -> None:
+        """Make ``snapshot`` the configuration in force."""
+        self._snapshot = snapshot
+        limit = snapshot.limits.max_connections
+        self._gate.limit = self._auto_limit if limit is None else min(limit, self._auto_limit * 2)
+        self._apply_log(snapshot.access_log)
+        self._apply_origins(snapshot)
+        self._apply_backends(snapshot)
+        self._apply_rules(snapshot)
+        self._apply_listeners(snapshot)
+        self._board.assign(columns, self._listeners, self._pools, self._backends)
+        self._board.generation(snapshot.generation)
+
+    def _apply_log(self, spec: AccessLogSpec) -> None:
+        if spec == self._access_log_spec:
+            return
+        old = self._access_log
+        self._access_log_spec = spec
+        self._access_log = open_access_log(spec, self._identity, time.time)
+        self._access_log.flush(time.monotonic())
+        for settings in self._listeners.values():
+            settings.log = self._access_log
+        if old is not None:
+            old.close()
+
+    def _apply_origins(self, snapshot: Snapshot) -> None:
+        origins = self._origins
+        origins.connect_timeout = snapshot.timeouts.connect
+        origins.send_timeout = snapshot.timeouts.send
+        idle = origins.idle
+        idle.min_per_backend = snapshot.idle_connections.min_per_backend
+        idle.max_per_backend = snapshot.idle_connections.max_per_backend
+        idle.idle_timeout = snapshot.idle_connections.idle_timeout
+
+    def _apply_backends(self, snapshot: Snapshot) -> None:
+        backends: dict[str, Backend] = {}
+        for spec in snapshot.backends:
+            backend = self._backends.get(spec.id)
+            if backend is None:
+                backend = Backend(
+                    spec.id, spec.host, spec.address, spec.port, spec.weight, spec.max_connections
+                )
+            else:
+                if (backend.address, backend.port) != (spec.address, spec.port):
+                    self._origins.idle.close_backend(spec.id)
+                backend.update(spec.host, spec.address, spec.port, spec.weight, spec.max_connections)
+            backends[spec.id] = backend
+        for gone in self._backends.keys() - backends.keys():
+            self._origins.idle.close_backend(gone)
+        self._backends = backends
+
+    def _apply_rules(self, snapshot: Snapshot) -> None:
+        pools: dict[str, Pool] = {}
+        for spec in snapshot.rules:
+            members = [self._backends[name] for name in spec.backends if name in self._backends]
+            factory = factory_for(spec.algorithm)
+            pool = self._pools.get(spec.id)
+            if pool is None:
+                pool = Pool(spec.id, factory, members)
+            else:
+                pool.set_algorithm(factory)
+                pool.replace(members)
+            pools[spec.id] = pool
+        self._pools = pools
+
+    def _apply_listeners(self, snapshot: Snapshot) -> None:
+        assert self._access_log is not None
+        refusals = Refusals({it.status: (it.content_type, it.body) for it in snapshot.error_responses})
+        listeners: dict[str, HttpSettings] = {}
+        for spec in snapshot.listeners:
+            settings = self._listeners.get(spec.id)
+            if settings is None:
+                settings = HttpSettings(spec.id, self._loop, self._origins, self._access_log)
+                settings.draining = self._stopping is not None
+            self._configure(settings, spec, snapshot)
+            settings.refusals = refusals
+            listeners[spec.id] = settings
+        self._listeners = listeners
+
+    def _configure(self, settings: HttpSettings, spec: ListenerSpec, snapshot: Snapshot) -> None:
+        limits = snapshot.limits
+        timeouts = snapshot.timeouts
+        settings.policy = ForwardPolicy(spec.forwarded == "append", VIA[spec.via], b"http")
+        settings.cache = FieldCache(limits.fields)  # remembers what the policy made of a block
+        settings.trusted = [ip_network(network) for network in spec.trusted]
+        settings.max_line = limits.request_line
+        settings.max_head = limits.head
+        settings.max_fields = limits.fields
+        settings.max_body = -1 if limits.body is None else limits.body
+        settings.client_header = timeouts.client_header
+        settings.client_body = timeouts.client_body
+        settings.client_idle = timeouts.client_idle
+        settings.send_timeout = timeouts.send
+        settings.backend_response = timeouts.backend_response
+        settings.tunnel_idle = timeouts.tunnel_idle
+        settings.routes = RouteTable(
+            [
+                Route(rule.host, rule.path_prefix, self._pools[rule.id])
+                for rule in snapshot.rules
+                if rule.listeners is None or spec.id in rule.listeners
+            ]
+        )
+
+    # -- listening ----------------------------------------------------------------------------
+
+    def listen(self, listener_id: str, sockets: list[socket.socket]) -> None:
+        """Accept on ``sockets`` too: bound, listening, non-blocking; ours from now on."""
+        settings = self._listeners[listener_id]
+        acceptor = HttpAcceptor(settings, self._gate)
+        for sock in sockets:
+            listening = ListeningSocket(self._gate, acceptor, sock)
+            self._sockets.setdefault(listener_id, []).append(listening)
+            listening.start()
+
+    def stop_listening(self, listener_id: str | None = None) -> None:
+        """Close our copies of one listener's sockets, or of all."""
+        ids = list(self._sockets) if listener_id is None else [listener_id]
+        for name in ids:
+            for listening in self._sockets.pop(name, []):
+                listening.stop()
+
+    # -- running --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to serve what `listen` gave and gives us."""
+        self._hosted.start(self._tick)
+
+    def reopen_logs(self) -> None:
+        """SIGHUP: the access log's file may have been moved away."""
+        if self._access_log is not None:
+            self._access_log.reopen()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self._next_tick:
+            self._board.lag(now, max(0.0, now - self._next_tick))
+        self._next_tick = now + TICK
+        self._board.gate(self._gate)
+        self._board.flush()
+        log = self._access_log
+        if log is not None:
+            log.flush(now)
+            self._board.dropped(log.dropped)
+            problem = log.take_problem()
+            if problem:
+                self.log.error("{problem}", problem=problem)
+        self._tell_failures()
+        if self._stopping is not None:
+            self._check_stopped(now)
+
+    def _tell_failures(self) -> None:
+        loop = self._loop
+        failures = loop.failures + loop.wheel.failures
+        if failures != self._failures_told:
+            for why in (loop.last_failure, loop.wheel.last_failure):
+                if why is not None:
+                    self.log.error(
+                        "a connection was ended by a fault in txlb ({count} so far): {why!r}",
+                        count=failures,
+                        why=why,
+                    )
+            loop.last_failure = loop.wheel.last_failure = None
+            self._failures_told = failures
+        for pool in self._pools.values():
+            problem = pool.take_problem()
+            if problem:
+                self.log.error("rule {rule}: algorithm {problem}", rule=pool.rule_id, problem=problem)
+
+    # -- ending ---------------------------------------------------------------------------------
+
+    def shutdown(self, timeout: float) -> Deferred[None]:
+        """Finish what is in flight; fires when all has ended, ``timeout`` seconds at most."""
+        if self._stopping is None:
+            self._stopping = Deferred()
+            self._deadline = time.monotonic() + timeout
+            self.stop_listening()
+            for settings in self._listeners.values():
+                settings.draining = True
+            for protocol in self._clients():
+                protocol.drain()
+            self._loop.run_deferred()
+        return self._stopping
+
+    def _clients(self) -> list[ClientConnection]:
+        return [
+            handler.protocol
+            for handler in list(self._loop.handlers.values())
+            if isinstance(handler, StreamTransport) and isinstance(handler.protocol, ClientConnection)
+        ]
+
+    def _check_stopped(self, now: float) -> None:
+        if self._gate.open and now < self._deadline:
+            return
+        self.abort()
+
+    def abort(self) -> None:
+        """Close everything now."""
+        self.stop_listening()
+        for protocol in self._clients():
+            protocol.transport.abortConnection()
+        self._loop.run_deferred()
+        self._origins.idle.close_all()
+        self._loop.run_deferred()
+        for handler in list(self._loop.handlers.values()):
+            if isinstance(handler, StreamTransport):
+                handler.abortConnection()
+        self._loop.run_deferred()
+        self._hosted.stop()
+        self._board.gate(self._gate)
+        self._board.flush()
+        if self._access_log is not None:
+            self._access_log.close()
+        stopping = self._stopping
+        if stopping is not None and not stopping.called:
+            stopping.callback(None)
+
+    def connections(self, after: int, limit: int) -> list[dict[str, object]]:
+        """Client connections by descriptor number above ``after``, at most ``limit``."""
+        found: list[dict[str, object]] = []
+        for fd in sorted(self._loop.handlers):
+            handler = self._loop.handlers[fd]
+            if fd <= after or not isinstance(handler, StreamTransport):
+                continue
+            protocol = handler.protocol
+            if isinstance(protocol, ClientConnection):
+                exchange = protocol.exchange
+                backend = None if exchange is None else exchange.last_backend
+                found.append(
+                    {
+                        "connection_id": fd,
+                        "client_ip": protocol.ip,
+                        "client_port": protocol.port,
+                        "listener": protocol.settings.id,
+                        "backend_id": None if backend is None else backend.id,
+                    }
+                )
+                if len(found) >= limit:
+                    break
+        return found

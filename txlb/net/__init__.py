@@ -1,0 +1,1 @@
+"""Descriptors, system calls and time: everything that touches the kernel."""

@@ -1,0 +1,138 @@
+"""Puts a `Loop` under a Twisted reactor.
+
+Rules:
+
+* With epoll the whole inner set is one readable descriptor of the reactor; one wake-up of
+  the reactor is one batch.
+* Without epoll (`ReactorPoller`) the same handlers are driven by the reactor's own
+  addReader/addWriter, a descriptor each.
+* Nothing leaves `doRead` as an exception: the reactor would drop the whole inner set.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor, IReadWriteDescriptor
+from twisted.internet.task import LoopingCall
+from zope.interface import implementer
+
+from txlb.net.loop import BATCH, ERROR, HANGUP, READ, WRITE, Loop
+from txlb.net.timers import TICK
+
+
+@implementer(IReadDescriptor)
+class EpollDescriptor:
+    """The inner epoll set, as the reactor sees it."""
+
+    def __init__(self, epoll: Any, loop: Loop) -> None:
+        self._epoll = epoll
+        self._loop = loop
+
+    def fileno(self) -> int:
+        return int(self._epoll.fileno())
+
+    def logPrefix(self) -> str:
+        return "txlb"
+
+    def doRead(self) -> None:
+        self._loop.dispatch(self._epoll.poll(0, BATCH))
+
+    def connectionLost(self, reason: Any) -> None:
+        """The reactor stops; whoever owns the loop closes what is open."""
+
+
+@implementer(IReadWriteDescriptor)
+class ReactorDescriptor:
+    """One handler's descriptor on the reactor itself."""
+
+    def __init__(self, fd: int, loop: Loop) -> None:
+        self._fd = fd
+        self._loop = loop
+        self.interest = 0
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def logPrefix(self) -> str:
+        return "txlb"
+
+    def doRead(self) -> None:
+        self._loop.dispatch([(self._fd, READ)])
+
+    def doWrite(self) -> None:
+        self._loop.dispatch([(self._fd, WRITE)])
+
+    def connectionLost(self, reason: Any) -> None:
+        self._loop.dispatch([(self._fd, ERROR | HANGUP)])
+
+
+class ReactorPoller:
+    """What `Loop` asks of a poller, done by the reactor."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._descriptors: dict[int, ReactorDescriptor] = {}
+        self.loop: Loop | None = None
+
+    def register(self, fd: int, events: int) -> None:
+        assert self.loop is not None
+        self._descriptors[fd] = ReactorDescriptor(fd, self.loop)
+        self.modify(fd, events)
+
+    def modify(self, fd: int, events: int) -> None:
+        descriptor = self._descriptors[fd]
+        changed = descriptor.interest ^ events
+        descriptor.interest = events
+        if changed & READ:
+            (self._reactor.addReader if events & READ else self._reactor.removeReader)(descriptor)
+        if changed & WRITE:
+            (self._reactor.addWriter if events & WRITE else self._reactor.removeWriter)(descriptor)
+
+    def unregister(self, fd: int) -> None:
+        self.modify(fd, 0)
+        del self._descriptors[fd]
+
+
+class HostedLoop:
+    """A running `Loop` and what keeps it running."""
+
+    def __init__(self, reactor: Any, use_epoll: bool | None = None) -> None:
+        """``use_epoll``: None = where there is one."""
+        self._reactor = reactor
+        self._epoll: Any = None
+        self._descriptor: EpollDescriptor | None = None
+        self._ticking: LoopingCall | None = None
+        if use_epoll is None:
+            use_epoll = hasattr(select, "epoll")
+        if use_epoll:
+            self._epoll = select.epoll()
+            self.loop = Loop(self._epoll, True)
+            self._descriptor = EpollDescriptor(self._epoll, self.loop)
+        else:
+            poller = ReactorPoller(reactor)
+            self.loop = Loop(poller, False)
+            poller.loop = self.loop
+
+    def start(self, on_tick: Any) -> None:
+        """Watch, and tick every `TICK` seconds: deadlines first, then ``on_tick()``."""
+        if self._descriptor is not None:
+            self._reactor.addReader(self._descriptor)
+
+        def tick() -> None:
+            self.loop.tick()
+            on_tick()
+
+        self._ticking = LoopingCall(tick)
+        self._ticking.clock = self._reactor
+        self._ticking.start(TICK, now=True)
+
+    def stop(self) -> None:
+        """Watch no more; what is still registered is forgotten."""
+        if self._ticking is not None and self._ticking.running:
+            self._ticking.stop()
+        if self._descriptor is not None:
+            self._reactor.removeReader(self._descriptor)
+            self._epoll.close()
+            self._descriptor = None
