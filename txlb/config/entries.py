@@ -135,7 +135,7 @@ class RoutingRule(Section):
     path_prefix: Annotated[str | None, nullable(kinds.PATH_PREFIX)] = key(
         None,
         "First segments of the path: `/api` matches `/api` and `/api/x`, not `/apix`. Compared as sent, not"
-        " decoded.",
+        " decoded. Left out: any path.",
         "/api",
     )
     algorithm: Annotated[Algorithm, BeforeValidator(named), Or(NAME.schema)] = key(

@@ -34,16 +34,16 @@ One YAML file says everything. The shortest useful one:
 ```yaml
 {MINIMAL}```
 
-`twistd txlb --config=FILE --check` reads a file and starts nothing: it ends with 0, or with 1 after printing
-everything that is wrong, one line each:
+`twistd txlb --config=FILE --check` reads a file and starts nothing: it ends with 0, or with 1 after
+printing everything that is wrong, one line each:
 
 ```
 lb.yaml:7:5: backends[1].wieght: unknown key (did you mean weight?)
-lb.yaml:9:16: routing_rules[0].backends[1]: unknown backend web3 (did you mean web-3?)
+lb.yaml:9:23: routing_rules[0].backends[1]: unknown backend wbe-2 (did you mean web-2?)
 ```
 
-`twistd txlb --print-schema` prints a JSON Schema. With it, editors complete keys and show their meaning; name it
-on the first line of the file:
+`twistd txlb --print-schema` prints a JSON Schema. With it, editors complete keys and show their meaning;
+name it on the first line of the file:
 
 ```yaml
 # yaml-language-server: $schema=txlb.schema.json
@@ -57,31 +57,33 @@ The file is UTF-8. JSON is fine too, as YAML reads it.
 
 | what | how |
 |---|---|
-| text | plain or in quotes. What some YAML readers take for something else must be quoted: `on`, `yes`, `012`, \
-`1e3`, `12:30:45`, `2024-01-31` are errors |
-| duration | `250ms`, `5s`, `1m30s`, `1.5h`, `7d`: units `ms` `s` `m` `h` `d`, never a bare number; from `1ms` to `30d` |
-| size | `512B`, `8KiB`, `10MiB`, `2GiB`: steps of 1024; a bare number is bytes. `KB` and `MB` are refused, as they \
-mean two things |
-| share | `20%` |
+| text | plain or in quotes. What some YAML readers take for something else must be quoted: `on`, `yes`, \
+`012`, `1e3`, `12:30:45`, `2024-01-31` are errors |
+| duration | `250ms`, `5s`, `1m30s`, `1.5h`, `7d`: units `ms` `s` `m` `h` `d`, never a bare number; from \
+`1ms` to `30d` |
+| size | `512B`, `8KiB`, `10MiB`, `2GiB`: steps of 1024; a bare number is bytes. `KB` and `MB` are refused, \
+as they mean two things |
 | id | 1 to 64 letters, digits, dots, underscores and hyphens |
 | address | `10.0.0.1:8080`, `[fd00::1]:8080`; `localhost` is `127.0.0.1` |
 | network | `10.0.0.0/8`, `fd00::/8`, or one address |
 | host | a DNS name or an IP address; international names in their `xn--` form |
 
-Unknown keys and duplicate keys are errors. Anchors (`&name`, `*name`) work; merge keys (`<<`) and tags do not.
+Unknown keys and duplicate keys are errors. Anchors (`&name`, `*name`) work; merge keys (`<<`) and tags do
+not.
 
-**Environment.** `${{NAME}}` inside a value is replaced by the variable, `${{NAME:-default}}` by the default if the
-variable is empty or not set; without a default that is an error. What comes out reads as if it stood there:
-`port: ${{PORT:-8080}}` is a number, `id: "${{NAME}}"` is text. Inside `{{ }}` and `[ ]` quote the reference.
-A literal `${{` is written `$${{`.
+**Environment.** `${{NAME}}` inside a value is replaced by the variable, `${{NAME:-default}}` by the default
+if the variable is empty or not set; without a default that is an error. What comes out reads as if it
+stood there: `port: ${{PORT:-8080}}` is a number, `id: "${{NAME}}"` is text. Inside `{{ }}` and `[ ]` quote
+the reference. A literal `${{` is written `$${{`.
 """
 
 RESERVED = """\
 ## Reserved
 
-These keys are spoken for and do not work yet. A file may spell out their defaults; any other value is refused.
-The same holds for `protocol: tcp` and `udp`, for addresses `unix:/path` and `systemd:name`, and for the algorithms
-`least_connections`, `ip_hash`, `consistent_hash`, `random`, `power_of_two`, `peak_ewma` and `package.module:Class`.
+These keys are spoken for and do not work yet. A file may spell out their defaults; any other value is
+refused. The same holds for `protocol: tcp` and `udp`, for addresses `unix:/path` and `systemd:name`, and
+for the algorithms `least_connections`, `ip_hash`, `consistent_hash`, `random`, `power_of_two`, `peak_ewma`
+and `package.module:Class`.
 
 | key | only | will be |
 |---|---|---|
@@ -148,17 +150,13 @@ def _table(model: type[BaseModel]) -> str:
     for name, field in _working(model):
         default = field.get_default(call_default_factory=True)
         shown = "required" if field.is_required() else f"`{_inline(default)}`"
-        if (
-            default is None
-            and "null" not in (field.description or "")
-            and "left out" in (field.description or "")
-        ):
+        if default is None and "left out" in str(field.description).lower():
             shown = ""
-        rows.append(f"| `{name}` | {_value(field)} | {shown} | {field.description} |\n")
+        rows.append(f"| `{name}` | {_value(name, field)} | {shown} | {field.description} |\n")
     return "".join(rows)
 
 
-def _value(field: FieldInfo) -> str:
+def _value(name: str, field: FieldInfo) -> str:
     kind = kind_of(field)
     many = str(field.annotation).startswith("tuple[")
     below = model_in(field.annotation)
@@ -166,6 +164,8 @@ def _value(field: FieldInfo) -> str:
         if below is not None and "name" in below.model_fields:
             return "name"
         return "list, see below" if many else "see below"
+    if name == "bind" and many:
+        return f"{kind.name}, or a list of them"
     what = f"{kind.name} {kind.unit}".strip() if not kind.name.endswith("`") else kind.name
     return f"list of: {what}" if many else what
 
@@ -188,11 +188,8 @@ def _inline(value: Any) -> str:
         return "[" + ", ".join(map(_inline, value)) + "]"
     if not isinstance(value, str):
         return json.dumps(value)
-    return (
-        value
-        if value[0].isalnum() and ": " not in value and resolve_plain(value) == value
-        else json.dumps(value)
-    )
+    plain = value[0].isalnum() and ": " not in value and resolve_plain(value) == value
+    return value if plain else json.dumps(value)
 
 
 if __name__ == "__main__":

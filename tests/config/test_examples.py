@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from txlb.config.load import load
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_loads_without_a_warning(path: Path) -> None:
+    assert load(path, {}).warnings == ()
+
+
+def test_the_smallest_is_small() -> None:
+    text = (EXAMPLES[0].parent / "minimal.yaml").read_text(encoding="utf-8")
+    assert len(text.splitlines()) == 8
