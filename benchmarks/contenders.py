@@ -1,4 +1,4 @@
-"""What takes part in a run: a contender is a proxy, or nothing for the direct path, in front of a backend of its own.
+"""What takes part in a run: a contender is a proxy, or none for the direct path, before a backend of its own.
 
 ``Case`` says what it serves, ``fill`` makes its configuration from the file under ``peers/``.
 """

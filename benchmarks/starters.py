@@ -1,5 +1,6 @@
-"""How each proxy is configured and started. ``PROXIES`` holds a starter for each name; a new peer is one starter
-here and one file under ``peers/``.
+"""How each proxy is configured and started.
+
+``PROXIES`` holds a starter for each name; a new peer is one starter here and one file under ``peers/``.
 """
 
 from __future__ import annotations
@@ -79,10 +80,9 @@ def start_envoy(
         raise BenchmarkError("envoy needs --envoy")
     port = free_port()
     log = workshop.directory / f"{label}.log"
-    indent = " " * 14
+    address = "{address: {socket_address: {address: %s, port_value: %d}}}"
     servers = "\n".join(
-        f"{indent}- endpoint: {{address: {{socket_address: {{address: {host}, port_value: {backend_port}}}}}}}"
-        for host in addresses(case.backends)
+        " " * 14 + "- endpoint: " + address % (host, backend_port) for host in addresses(case.backends)
     )
     values = common_values(label, port) | {"LOG": str(log), "SERVERS": servers}
     config = workshop.write(f"{label}.yaml", fill("envoy.yaml", values))

@@ -89,32 +89,33 @@ def compared(
     return cost_table(title, series, beyond_direct)
 
 
+def against_best(costs: dict[str, list[float]]) -> tuple[str | None, dict[str, float]]:
+    """The best peer and the ratios to it; none where its cost is nothing or less, as the difference to
+    the direct path can be on a disturbed machine.
+    """
+    best = best_peer(costs, PEERS)
+    if best is None or min(costs[best]) <= 0:
+        return best, {}
+    return best, {label: paired_ratio(values, costs[best]) for label, values in costs.items()}
+
+
 def cost_table(title: str, series: Series, beyond_direct: bool = True) -> Table:
     """One row a contender; ratios are paired by round against the best peer in that cost."""
     costs = beyond if beyond_direct else whole
     columns = [name if beyond_direct or name != BEYOND else "machine µs" for name in COLUMNS]
     cpu = {label: column(samples, "cpu_us") for label, samples in series.items()}
     machine = {label: costs(samples, series[DIRECT]) for label, samples in series.items()}
-    cpu_best, machine_best = best_peer(cpu, PEERS), best_peer(machine, PEERS)
-    rows = []
-    for label, samples in series.items():
-        proxied = label != DIRECT
-        rows.append(
-            [
-                label,
-                number(median(column(samples, "rate")), 0),
-                number(median(cpu[label])) if proxied else "-",
-                share(spread(cpu[label])) if proxied else "-",
-                number(median(machine[label])) if proxied else "-",
-                number(median(column(samples, "p50_us")) / 1000, 2),
-                number(median(column(samples, "p99_us")) / 1000, 2),
-                mebibytes(int(median(column(samples, "peak_rss")))) if proxied else "-",
-                ratio(paired_ratio(cpu[label], cpu[cpu_best])) if proxied and cpu_best else "-",
-                ratio(paired_ratio(machine[label], machine[machine_best]))
-                if proxied and machine_best
-                else "-",
-            ]
-        )
+    cpu_best, cpu_ratios = against_best(cpu)
+    machine_best, machine_ratios = against_best(machine)
+    rows = [["-" for _ in columns] for _ in series]
+    for row, (label, samples) in zip(rows, series.items(), strict=True):
+        row[:2] = [label, number(median(column(samples, "rate")), 0)]
+        row[5] = number(median(column(samples, "p50_us")) / 1000, 2)
+        row[6] = number(median(column(samples, "p99_us")) / 1000, 2)
+        if label != DIRECT:
+            row[2:5] = [number(median(cpu[label])), share(spread(cpu[label])), number(median(machine[label]))]
+            row[7] = mebibytes(int(median(column(samples, "peak_rss"))))
+            row[8:] = [ratio(cpu_ratios.get(label)), ratio(machine_ratios.get(label))]
     notes = [f"best peer: {cpu_best} in CPU, {machine_best} for the whole machine"] if cpu_best else []
     stolen = sum(sample.stolen for samples in series.values() for sample in samples)
     if stolen > 0.5:
