@@ -30,7 +30,6 @@ NOT_COMPILED = (
     "txlb/net/reactor_loop.py",
     "txlb/net/shared_memory.py",
     "txlb/net/sockets.py",
-    "txlb/forwarding/access_log.py",
     "txlb/forwarding/log_writer.py",
     "txlb/forwarding/plane.py",
 )
