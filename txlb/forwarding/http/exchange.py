@@ -51,7 +51,8 @@ class Exchange(RelayOwner):
     relay: Relay | None
     connected_at: float
     first_byte_at: float
-    tries: int
+    attempts: int  # leases taken: backends tried
+    tries: int  # of them, connects that failed
     last_outcome: int
     resent: bool
     reused: bool
@@ -89,6 +90,7 @@ class Exchange(RelayOwner):
         self.relay = None
         self.connected_at = 0.0
         self.first_byte_at = 0.0
+        self.attempts = 0
         self.tries = 0
         self.last_outcome = outcomes.UNUSED
         self.resent = False
@@ -171,6 +173,7 @@ class Exchange(RelayOwner):
         if self.tries:
             pool.retries += 1
         self.lease = lease
+        self.attempts += 1
         backend = lease.backend
         self.last_backend = backend
         side = settings.origins.take(backend)

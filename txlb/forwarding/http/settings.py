@@ -146,7 +146,7 @@ class HttpSettings:
                 exchange.bytes_in,
                 exchange.bytes_out,
                 backend_id,
-                exchange.tries,
+                exchange.attempts,
                 exchange.reused,
                 int((connected - started) * 1e6) if connected > 0.0 else -1,
                 int((first - started) * 1e6) if first > 0.0 else -1,

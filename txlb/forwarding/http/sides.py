@@ -11,11 +11,14 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mypy_extensions import mypyc_attr
 
 from txlb.net.timers import Timed
+
+if TYPE_CHECKING:
+    from txlb.forwarding.http.exchange import Exchange
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -54,6 +57,10 @@ class BackendSide(Timed):
 
     transport: Any
     reused: bool
+
+    def begin(self, exchange: Exchange) -> None:
+        """Carry ``exchange``: its request is sent next."""
+        raise NotImplementedError
 
     def send(self, data: bytes) -> None:
         """Bytes of the request."""
