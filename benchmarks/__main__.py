@@ -121,7 +121,8 @@ def main(argv: list[str]) -> int:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs deaf to SIGINT
+        signal.signal(ending, interrupt)
     tables: list[Table] = []
     try:
         bench = make_bench(options)

@@ -1,5 +1,5 @@
-"""``benchmarks`` is not installed with txlb: it is imported from the checkout, which goes to the end of the path,
-so that ``txlb`` itself is still the installed one.
+"""``benchmarks`` is not installed with txlb: it is imported from the checkout, which goes to the end of the
+path, so that ``txlb`` itself is still the installed one.
 """
 
 from __future__ import annotations
