@@ -15,8 +15,9 @@ metrics: {bind: null}
 store: null
 secret_file: null
 limits: {max_connections: auto, request_line: 8KiB, head: 16KiB, fields: 100, body: null}
-timeouts: {connect: 1s, client_header: 10s, client_body: 30s, client_idle: 60s, send: 60s, backend_response: 60s,
-           tunnel_idle: 1h, tls_handshake: 5s, udp_idle: 60s, drain: 300s, shutdown: 30s}
+timeouts: {connect: 1s, client_header: 10s, client_body: 30s, client_idle: 60s, send: 60s,
+           backend_response: 60s, tunnel_idle: 1h, tls_handshake: 5s, udp_idle: 60s, drain: 300s,
+           shutdown: 30s}
 idle_connections: {min_per_backend: 0, max_per_backend: 1000, idle_timeout: 60s}
 access_log: {path: "-", format: json}
 health_check: {interval: 5s, timeout: 2s, rise: 2, fall: 3, suspect_after: 300ms}
@@ -79,17 +80,19 @@ def test_every_key_reaches_its_spec() -> None:
         workers: 3
         admin: {bind: null}
         limits: {max_connections: 7, request_line: 1KiB, head: 2KiB, fields: 9, body: 1MiB}
-        timeouts: {connect: 2s, client_header: 3s, client_body: 4s, client_idle: 5s, send: 6s, backend_response: 7s,
-                   tunnel_idle: 8s, drain: 9s, shutdown: 10s}
+        timeouts: {connect: 2s, client_header: 3s, client_body: 4s, client_idle: 5s, send: 6s,
+                   backend_response: 7s, tunnel_idle: 8s, drain: 9s, shutdown: 10s}
         idle_connections: {min_per_backend: 1, max_per_backend: 2, idle_timeout: 3s}
         access_log: {path: /var/log/lb.log, format: off}
         error_responses: {503: {body: Back soon.}}
         listeners:
-          - {id: web, bind: ["127.0.0.1:80", "[::1]:80"], trusted: [10.0.0.0/8, "::1"], forwarded: append, via: off}
+          - {id: web, bind: ["127.0.0.1:80", "[::1]:80"], trusted: [10.0.0.0/8, "::1"],
+             forwarded: append, via: off}
         backends:
           - {id: web-1, host: Web.Example, port: 81, weight: 2, max_connections: 3}
         routing_rules:
-          - {id: r, listeners: [web], host: "*.Example.com", path_prefix: /a/, algorithm: WEIGHTED, backends: [web-1]}
+          - {id: r, listeners: [web], host: "*.Example.com", path_prefix: /a/, algorithm: WEIGHTED,
+             backends: [web-1]}
     """).snapshot
     assert (snapshot.node_id, snapshot.workers, snapshot.admin_bind) == ("lb-1", 3, None)
     limits, timeouts, idle = snapshot.limits, snapshot.timeouts, snapshot.idle_connections

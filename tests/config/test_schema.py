@@ -30,8 +30,7 @@ def accepted(text: str) -> bool:
 
 def properties(part: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(part, dict):
-        for name, entry in part.get("properties", {}).items():
-            yield name, entry
+        yield from part.get("properties", {}).items()
         for below in part.values():
             yield from properties(below)
 

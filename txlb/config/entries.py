@@ -53,14 +53,14 @@ class Listener(Section):
     )
     trusted: tuple[Network, ...] = key(
         [],
-        "Networks of proxies in front whose `X-Forwarded-*` fields are believed. From everybody else these"
-        " fields are removed.",
+        "Networks of proxies in front whose `X-Forwarded-*` fields are believed: the client is then who they"
+        " say it is.",
         ["10.0.0.0/8", "fd00::/8"],
     )
     forwarded: Annotated[str, choice("replace", "append")] = key(
         "replace",
-        "What becomes of `X-Forwarded-For`, `-Proto` and `-Host`: ours alone, or ours behind those that a"
-        " `trusted` proxy sent.",
+        "`X-Forwarded-For`, `-Proto` and `-Host` that come in: `replace` keeps those of `trusted` proxies and"
+        " removes all others; `append` keeps them whoever sent them. Ours are added either way.",
         "append",
     )
     via: Annotated[str, choice("chain", "always", "off")] = key(
