@@ -47,7 +47,7 @@ def warm_up(
     at_least: float = 0.0,
 ) -> None:
     """Load before the first round; ``--quick`` goes without where it can."""
-    seconds = max(bench.warm_up, at_least)
+    seconds = bench.warm_up if bench.quick else max(bench.warm_up, at_least)
     for label in there:
         if seconds > 0:
             load(label, seconds)

@@ -25,7 +25,7 @@ from ..report import Table, mebibytes, number, ratio, share
 from ..starters import start_contender
 
 COLUMNS = ["proxy", "bytes per connection", "spread", "RSS, small", "RSS, large", "÷ best peer", "÷ haproxy"]
-SETTLE = 1.5
+SETTLE, SETTLE_QUICKLY = 1.5, 0.3
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -37,12 +37,13 @@ def idle_memory(bench: Bench) -> list[Table]:
         )
     title = f"idle-memory: from {small:,} to {large:,} idle connections"
     bench.say(title)
+    settle = SETTLE_QUICKLY if bench.quick else SETTLE
     found: dict[str, list[tuple[int, int]]] = {name: [] for name in bench.proxies}
     for _ in range(bench.pairs):
         for name in bench.proxies:
             with bench.workshop() as workshop:
                 found[name].append(
-                    resident(start_contender(workshop, name, Case(), bench.programs), small, large)
+                    resident(start_contender(workshop, name, Case(), bench.programs), small, large, settle)
                 )
     slopes = {name: [(high - low) / (large - small) for low, high in pairs] for name, pairs in found.items()}
     best = best_peer(slopes, PEERS)
@@ -61,17 +62,17 @@ def idle_memory(bench: Bench) -> list[Table]:
     return [Table(title, COLUMNS, rows, [f"best peer: {best}"] if best else [], {"resident": found})]
 
 
-def resident(contender: Contender, small: int, large: int) -> tuple[int, int]:
+def resident(contender: Contender, small: int, large: int, settle: float) -> tuple[int, int]:
     """Resident bytes of all its processes with that many idle connections."""
     assert contender.process is not None
     fields = ["Host: www.example.com", "Connection: keep-alive", *browser_fields()]
     request = "\r\n".join(["GET / HTTP/1.1", *fields, "\r\n"]).encode()
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(used_connection(contender.port, request)) for _ in range(small)]
-        time.sleep(SETTLE)
+        time.sleep(settle)
         low = measure.memory_bytes(measure.process_tree(contender.process.pid))
         held += [stack.enter_context(used_connection(contender.port, request)) for _ in range(large - small)]
-        time.sleep(SETTLE)
+        time.sleep(settle)
         high = measure.memory_bytes(measure.process_tree(contender.process.pid))
         lost = sum(not is_open(connection) for connection in held)
     if lost:
