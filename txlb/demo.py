@@ -85,14 +85,14 @@ class DemoBackends(Service):
         )
 
     def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         for spec, sock in zip(self.specs, self._sockets, strict=True):
             factory = HelloFactory(spec.id, self._open)
             self._ports.append(self._reactor.adoptStreamPort(sock.fileno(), sock.family, factory))
         close_all(self._sockets)
 
     def stopService(self) -> Deferred[Any]:
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         for transport in list(self._open):
             transport.loseConnection()
         return DeferredList([port.stopListening() for port in self._ports])

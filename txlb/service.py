@@ -139,12 +139,12 @@ class LoadBalancer(Service):
         self._asked_at: float | None = None
 
     def privilegedStartService(self) -> None:
-        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        super().privilegedStartService()
         self._bind()
 
     def startService(self) -> None:
         self._bind()  # `twist` never calls privilegedStartService
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         try:
             running = self.node.start()
             if self.admin is not None:
@@ -158,7 +158,7 @@ class LoadBalancer(Service):
             self._reactor.callWhenRunning(self._install_signals)
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         self.log.info(
             "stopping: finishing what is in flight, {n} s at most", n=self.node.snapshot.timeouts.shutdown
         )

@@ -36,15 +36,17 @@ class Answers(Protocol):
         *heads, self.buffer = (self.buffer + data).split(b"\r\n\r\n")
         for head in heads:
             self.busy += 1
-            self.plane.reactor.callLater(0.5 if b" /slow " in head else 0, self.answer)
+            close = b"\r\nConnection: close" in head
+            self.plane.reactor.callLater(0.5 if b" /slow " in head else 0, self.answer, close)
 
-    def answer(self) -> None:
+    def answer(self, close: bool) -> None:
         self.busy -= 1
         plane = self.plane
         plane.count(self.listener, "requests")
         body = f"{plane.identity} {os.getpid()} {plane.snapshot.generation} {self.listener}\n".encode()
-        close = b"Connection: close\r\n" if plane.stopping is not None else b""
-        self.transport.write(b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (close, len(body), body))
+        close = close or plane.stopping is not None
+        last = b"Connection: close\r\n" if close else b""
+        self.transport.write(b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (last, len(body), body))
         if close:
             self.transport.loseConnection()
 

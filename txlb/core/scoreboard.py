@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from txlb.core.latency import BUCKETS
 from txlb.core.model import Snapshot
@@ -119,7 +119,7 @@ _FIELDS = {"worker": WORKER, "listener": LISTENER, "rule": RULE, "backend": BACK
 
 @dataclass(slots=True)
 class Columns:
-    """Which columns belong to whom, for one generation. A new one per snapshot; never changed after."""
+    """Which columns belong to whom, for one generation: a new one per snapshot, not changed after."""
 
     width: int
     used: int = len(WORKER)
@@ -200,14 +200,15 @@ class Columns:
         )
         return reclaimed, blocks
 
-    def header(self) -> dict[str, object]:
-        """The JSON form, the cells aside (they may be many: `cell_items`)."""
+    def to_json(self) -> dict[str, object]:
+        """All that a worker needs to know; `txlb.core.snapshot` sends the long parts in slices."""
         return {
             "width": self.width,
             "used": self.used,
             "listeners": self.listeners,
             "rules": self.rules,
             "backends": self.backends,
+            "cells": self.cell_items(),
         }
 
     def cell_items(self) -> list[list[str | int]]:
@@ -215,15 +216,16 @@ class Columns:
         return [[listener, rule, backend, base] for (listener, rule, backend), base in self.cells.items()]
 
     @classmethod
-    def from_json(cls, header: dict[str, object], cells: Iterable[list[str | int]]) -> Columns:
-        """The reading side of `header` and `cell_items`: what a worker needs, nothing to allocate from."""
-        columns = cls(width=int(str(header["width"])), used=int(str(header["used"])))
-        for name in ("listeners", "rules", "backends"):
-            bases = header[name]
-            assert isinstance(bases, dict)
-            setattr(columns, name, bases)
-        columns.cells = {(str(row[0]), str(row[1]), str(row[2])): int(row[3]) for row in cells}
-        return columns
+    def from_json(cls, row: dict[str, Any]) -> Columns:
+        """The reading side of `to_json`: nothing to allocate from."""
+        return cls(
+            width=row["width"],
+            used=row["used"],
+            listeners=row["listeners"],
+            rules=row["rules"],
+            backends=row["backends"],
+            cells={(listener, rule, backend): base for listener, rule, backend, base in row["cells"]},
+        )
 
 
 def width_for(need: int) -> int:

@@ -30,7 +30,7 @@ from txlb.core.model import (
     Snapshot,
     TimeoutsSpec,
 )
-from txlb.core.scoreboard import Columns
+from txlb.core.scoreboard import Cell, Columns
 
 SLICE = 250
 _Item = TypeVar("_Item")
@@ -50,11 +50,12 @@ def encode(snapshot: Snapshot, columns: Columns) -> Generator[bytes, None, None]
         "access_log": asdict(snapshot.access_log),
         "listeners": [asdict(listener) for listener in snapshot.listeners],
         "error_responses": [asdict(response) for response in snapshot.error_responses],
-        "columns": columns.header(),
+        "columns": {**columns.to_json(), "backends": {}, "cells": []},
     }
     yield _line("head", head)
     for backends in _slices(snapshot.backends):
         yield _line("backends", [[getattr(backend, name) for name in _BACKEND] for backend in backends])
+        yield _line("bases", {backend.id: columns.backends[backend.id] for backend in backends})
     for rule in snapshot.rules:  # a rule may name 10,000 backends: those follow as slices of their own
         yield _line("rule", {**_rule_head(rule), "backends": []})
         for ids in _slices(rule.backends):
@@ -68,7 +69,8 @@ def decode(data: bytes) -> Generator[None, None, tuple[Snapshot, Columns]]:
     head: dict[str, Any] = {}
     backends: list[BackendSpec] = []
     rules: list[tuple[dict[str, Any], list[str]]] = []
-    cells: list[list[str | int]] = []
+    cells: dict[Cell, int] = {}
+    bases: dict[str, int] = {}
     start = 0
     while start < len(data):
         end = data.index(b"\n", start)
@@ -81,7 +83,9 @@ def decode(data: bytes) -> Generator[None, None, tuple[Snapshot, Columns]]:
         elif kind == "rule":
             rules.append((value, []))
         elif kind == "cells":
-            cells += value
+            cells.update({(listener, rule, backend): base for listener, rule, backend, base in value})
+        elif kind == "bases":
+            bases.update(value)
         else:
             head = value
         yield
@@ -99,8 +103,10 @@ def decode(data: bytes) -> Generator[None, None, tuple[Snapshot, Columns]]:
         rules=tuple(_rule(row, ids) for row, ids in rules),
         error_responses=tuple(ErrorResponseSpec(**row) for row in head["error_responses"]),
     )
-    yield
-    return snapshot, Columns.from_json(head["columns"], cells)
+    columns = Columns.from_json(head["columns"])
+    columns.backends = bases
+    columns.cells = cells
+    return snapshot, columns
 
 
 def decode_now(data: bytes) -> tuple[Snapshot, Columns]:

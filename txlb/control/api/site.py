@@ -56,7 +56,7 @@ class AdminRequest(Request):
     _refused = False
 
     def gotLength(self, length: int | None) -> None:
-        super().gotLength(length)  # type: ignore[no-untyped-call]
+        super().gotLength(length)
         if length is not None and length > MAX_BODY:
             self._refuse_body()
 
@@ -65,10 +65,10 @@ class AdminRequest(Request):
         if self._taken > MAX_BODY and not self._refused:
             self._refuse_body()
         if not self._refused:
-            super().handleContentChunk(data)  # type: ignore[no-untyped-call]
+            super().handleContentChunk(data)
 
     def process(self) -> None:
-        self.setHeader(b"x-content-type-options", b"nosniff")  # type: ignore[no-untyped-call]
+        self.setHeader(b"x-content-type-options", b"nosniff")
         if not self.host_allowed(self.getHeader("host")):
             self._finish(problem(self, 403, "the Host of this request is not allowed here"))
             return
@@ -76,18 +76,18 @@ class AdminRequest(Request):
         if origin is not None and not self.host_allowed(origin.partition("://")[2]):
             self._finish(problem(self, 403, "the Origin of this request is not allowed here"))
             return
-        super().process()  # type: ignore[no-untyped-call]
+        super().process()
 
     def render(self, resrc: IResource) -> None:
         # after twisted.web has put in its own
-        self.setHeader(b"server", b"txlb")  # type: ignore[no-untyped-call]
-        super().render(resrc)  # type: ignore[no-untyped-call]
+        self.setHeader(b"server", b"txlb")
+        super().render(resrc)
 
     def _finish(self, body: bytes) -> None:
-        self.setHeader(b"content-length", b"%d" % len(body))  # type: ignore[no-untyped-call]
+        self.setHeader(b"content-length", b"%d" % len(body))
         if self.method != b"HEAD":
-            self.write(body)  # type: ignore[no-untyped-call]
-        self.finish()  # type: ignore[no-untyped-call]
+            self.write(body)
+        self.finish()
 
     def _refuse_body(self) -> None:
         self._refused = True
@@ -107,13 +107,13 @@ class AdminSite(Site):
     def __init__(self, resource: IResource, host_allowed: Callable[[str | None], bool], reactor: Any) -> None:
         request_class = type("AdminRequest", (AdminRequest,), {"host_allowed": staticmethod(host_allowed)})
         options: Any = {"requestFactory": request_class, "timeout": IDLE, "reactor": reactor}
-        super().__init__(resource, **options)  # type: ignore[no-untyped-call]
+        super().__init__(resource, **options)
         self._open = 0
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         if self._open >= MAX_CONNECTIONS:
             return None
-        channel: Any = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+        channel: Any = super().buildProtocol(addr)
         self._open += 1
         lost = channel.connectionLost
 

@@ -1,0 +1,61 @@
+"""`txlb.control.listening`: all or nothing, and sockets that stay while their bind does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.ports import free_port
+
+from txlb.control.listening import ListeningSockets, binds_of
+from txlb.core.model import ListenerSpec, Snapshot
+from txlb.errors import ListenError
+
+
+def snapshot_of(**listeners: str) -> Snapshot:
+    """A listener per keyword, its binds separated by spaces."""
+    return Snapshot(
+        listeners=tuple(ListenerSpec(key, tuple(text.split())) for key, text in listeners.items())
+    )
+
+
+@pytest.fixture
+def sockets() -> Iterator[ListeningSockets]:
+    one = ListeningSockets(2)
+    yield one
+    one.close()
+
+
+def test_a_share_has_the_sockets_with_that_index_of_every_bind(sockets: ListeningSockets):
+    snapshot = snapshot_of(a="127.0.0.1:0 127.0.0.2:0", b="127.0.0.3:0")
+    sockets.open(binds_of(snapshot))
+    first, second, both = (sockets.share(snapshot, indexes) for indexes in ((0,), (1,), (0, 1)))
+    assert [len(group) for group in first.values()] == [2, 1]
+    assert not set(first["a"]) & set(second["a"])
+    assert set(both["a"]) == {*first["a"], *second["a"]}
+
+
+def test_one_bind_that_fails_closes_those_of_the_same_call_only(sockets: ListeningSockets):
+    kept, new = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    sockets.open([kept])
+    with pytest.raises(ListenError):
+        sockets.open([kept, new, "192.0.2.1:80"])
+    assert sockets.surplus(Snapshot()) == [kept]
+    other = ListeningSockets(1)
+    other.open([new])  # it is free again
+    other.close()
+
+
+def test_a_bind_keeps_its_sockets_when_it_moves_to_another_listener(sockets: ListeningSockets):
+    before, after = snapshot_of(a="127.0.0.1:0"), snapshot_of(b="127.0.0.1:0")
+    sockets.open(binds_of(before))
+    assert sockets.open(binds_of(after)) == []
+    assert sockets.share(before, (0,))["a"] == sockets.share(after, (0,))["b"]
+    assert sockets.surplus(after) == []
+
+
+def test_surplus_is_what_no_listener_has(sockets: ListeningSockets):
+    sockets.open(["127.0.0.1:0", "127.0.0.2:0"])
+    assert sockets.surplus(snapshot_of(a="127.0.0.2:0")) == ["127.0.0.1:0"]
+    sockets.close(["127.0.0.1:0"])
+    assert sockets.surplus(Snapshot()) == ["127.0.0.2:0"]
