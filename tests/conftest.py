@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from hypothesis import settings
 from support import leaks
 from support.processes import Program, find_tool
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,6 +28,10 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
+
+# No deadline per example: no test asserts on timing.
+settings.register_profile("txlb", settings(), deadline=None)
+settings.load_profile("txlb")
 
 
 def pytest_report_header() -> str:
