@@ -6,6 +6,7 @@ production; the backends live in the control process, out of the worker's way.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,12 +122,12 @@ class DemoConfiguration:
     warnings: tuple[str, ...] = ()
 
 
-def demo(reactor: Any) -> LoadBalancer:
-    """The load balancer with its backends."""
+def demo(reactor: Any, **bind: Any) -> LoadBalancer:
+    """The load balancer with its backends; ``bind`` as in `demo_snapshot`."""
     backends = DemoBackends(reactor)
     return build(
-        demo_snapshot(backends.specs),
+        demo_snapshot(backends.specs, **bind),
         reactor,
         companions=[backends],
-        started=lambda: print(TRY, flush=True),  # noqa: T201
+        started=lambda: print(TRY, file=sys.__stdout__, flush=True),
     )

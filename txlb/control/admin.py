@@ -57,13 +57,10 @@ class AdminListener:
 
     def stop(self) -> Deferred[None]:
         """Stop listening; a UNIX socket's file goes too."""
-        if self._socket is not None:
+        port, self._port = self._port, None
+        if self._socket is not None:  # bound, but the start failed elsewhere
+            if self._socket.family == socket.AF_UNIX:
+                os.unlink(self._socket.getsockname())
             self._socket.close()
             self._socket = None
-        port, self._port = self._port, None
-        if self._bind.startswith("unix:") and self.address:
-            try:
-                os.unlink(self._bind.removeprefix("unix:"))
-            except OSError:
-                pass
         return succeed(None) if port is None else maybeDeferred(port.stopListening)
