@@ -27,7 +27,7 @@ NOT_COMPILED = (
     "txlb/core/snapshot.py",
     "txlb/net/hosting.py",
     "txlb/net/link.py",
-    "txlb/net/reactor_loop.py",
+    "txlb/net/loop_reactor.py",
     "txlb/net/shared_memory.py",
     "txlb/net/sockets.py",
     "txlb/forwarding/log_writer.py",

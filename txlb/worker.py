@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -173,6 +174,10 @@ def main(plane: PlaneFactory | None = None) -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     observers = [cast(ILogObserver, log_to_control)]
     globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
+    if hasattr(select, "epoll"):
+        from txlb.net.loop_reactor import install
+
+        install()
     if plane is None:
         from txlb.forwarding.plane import ForwardingPlane
 

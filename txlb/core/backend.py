@@ -14,7 +14,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Any, Final, final
 
 from txlb.core import outcome as outcomes
 from txlb.core.answers import Answers
@@ -43,6 +43,7 @@ class Backend(Answers):
         "host",
         "id",
         "idle",
+        "kept",
         "limit",
         "port",
         "resets",
@@ -61,6 +62,7 @@ class Backend(Answers):
     active_connections: int
     connections: int
     idle: int
+    kept: list[Any]  # the idle connections themselves: the forwarding plane's business
     errors: int  # failures of any kind: the sum of the four below
     connect_failures: int
     timeouts: int
@@ -86,6 +88,7 @@ class Backend(Answers):
         self.active_connections = 0
         self.connections = 0
         self.idle = 0
+        self.kept = []
         self.errors = 0
         self.connect_failures = 0
         self.timeouts = 0

@@ -99,18 +99,23 @@ class Board:
             backend.touched = True
 
     def _assign_cells(self, columns: Columns, settings: HttpSettings) -> None:
-        cells: dict[tuple[str, str], Answers] = {}
+        cells: dict[str, dict[str, Answers]] = {}
         for (listener, rule, backend), base in columns.cells.items():
             if listener == settings.id:
-                cell = settings.cells.get((rule, backend))
+                cell = settings.cells.get(rule, {}).get(backend)
                 if cell is None:
                     cell = Answers()
                     codes = [self._row[base + offset] for offset in range(len(CELL))]
                     cell.restore(0, codes, cell.latency, 0)
                 cell.column = base
-                cells[rule, backend] = cell
+                cells.setdefault(rule, {})[backend] = cell
         settings.cells = cells
-        self._cells = [cell for listener in self._listeners for cell in listener.cells.values()]
+        self._cells = [
+            cell
+            for listener in self._listeners
+            for by_backend in listener.cells.values()
+            for cell in by_backend.values()
+        ]
 
     def _restore(self, answers: Answers, base: int, fields: tuple[str, ...]) -> None:
         row = self._row

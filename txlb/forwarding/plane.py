@@ -119,11 +119,11 @@ class ForwardingPlane:
                 )
             else:
                 if (backend.address, backend.port) != (spec.address, spec.port):
-                    self._origins.idle.close_backend(spec.id)
+                    self._origins.idle.close(backend)
                 backend.update(spec.host, spec.address, spec.port, spec.weight, spec.max_connections)
             backends[spec.id] = backend
         for gone in self._backends.keys() - backends.keys():
-            self._origins.idle.close_backend(gone)
+            self._origins.idle.close(self._backends[gone])
         self._backends = backends
 
     def _apply_rules(self, snapshot: Snapshot) -> None:
@@ -276,7 +276,8 @@ class ForwardingPlane:
         for protocol in self._clients():
             protocol.transport.abortConnection()
         self._loop.run_deferred()
-        self._origins.idle.close_all()
+        for backend in self._backends.values():
+            self._origins.idle.close(backend)
         self._loop.run_deferred()
         for handler in list(self._loop.handlers.values()):
             if isinstance(handler, StreamTransport):

@@ -13,12 +13,11 @@ Rules (the truth table of closing states is docs/life-of-a-request.md):
 
 from __future__ import annotations
 
-from typing import Any
-
 from mypy_extensions import mypyc_attr
 
 from txlb.net.loop import Loop
 from txlb.net.timers import Timed
+from txlb.net.transport import Transport
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -34,8 +33,8 @@ class Relay(Timed):
 
     loop: Loop
     owner: RelayOwner
-    client: Any
-    backend: Any
+    client: Transport
+    backend: Transport
     idle_timeout: float
     bytes_in: int
     bytes_out: int
@@ -43,7 +42,7 @@ class Relay(Timed):
     backend_done: bool
     ended: bool
 
-    def __init__(self, loop: Loop, owner: RelayOwner, client: Any, backend: Any, idle_timeout: float) -> None:
+    def __init__(self, loop: Loop, owner: RelayOwner, client: Transport, backend: Transport, idle_timeout: float) -> None:
         super().__init__()
         self.loop = loop
         self.owner = owner

@@ -4,6 +4,8 @@ Rules:
 
 * With epoll the whole inner set is one readable descriptor of the reactor; one wake-up of
   the reactor is one batch.
+* Under a `LoopReactor` (worker processes) it is the other way round: the reactor waits on
+  the inner set.
 * Without epoll (`ReactorPoller`) the same handlers are driven by the reactor's own
   addReader/addWriter, a descriptor each.
 * Nothing leaves `doRead` as an exception: the reactor would drop the whole inner set.
@@ -19,6 +21,7 @@ from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
 from txlb.net.loop import BATCH, ERROR, HANGUP, READ, WRITE, Loop
+from txlb.net.loop_reactor import LoopReactor
 from txlb.net.timers import TICK
 
 
@@ -103,6 +106,7 @@ class HostedLoop:
         self._reactor = reactor
         self._epoll: Any = None
         self._descriptor: EpollDescriptor | None = None
+        self._attached = False
         self._ticking: LoopingCall | None = None
         if use_epoll is None:
             use_epoll = hasattr(select, "epoll")
@@ -117,7 +121,10 @@ class HostedLoop:
 
     def start(self, on_tick: Any) -> None:
         """Watch, and tick every `TICK` seconds: deadlines first, then ``on_tick()``."""
-        if self._descriptor is not None:
+        if self._epoll is not None and isinstance(self._reactor, LoopReactor):
+            self._attached = True
+            self._reactor.attach(self.loop, self._epoll)
+        elif self._descriptor is not None:
             self._reactor.addReader(self._descriptor)
 
         def tick() -> None:
@@ -132,7 +139,12 @@ class HostedLoop:
         """Watch no more; what is still registered is forgotten."""
         if self._ticking is not None and self._ticking.running:
             self._ticking.stop()
-        if self._descriptor is not None:
+        if self._attached:
+            self._attached = False
+            self._reactor.detach()
+        elif self._descriptor is not None:
             self._reactor.removeReader(self._descriptor)
+        self._descriptor = None
+        if self._epoll is not None:
             self._epoll.close()
-            self._descriptor = None
+            self._epoll = None

@@ -32,26 +32,28 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.python.failure import Failure
 
 from txlb.errors import SendStalled
-from txlb.net.loop import ERROR, HANGUP, READ, WRITE, Handler, Loop
+from txlb.net.loop import ERROR, HANGUP, READ, WRITE, Loop
+from txlb.net.transport import StreamProtocol, Transport, native_protocol
 
 HIGH_WATER: Final = 65536
 READ_MIN: Final = 16384
 READ_MAX: Final = 131072
 SEND_PROGRESS: Final = 16384
 DONTWAIT: Final = int(socket.MSG_DONTWAIT)
+PEEK: Final = int(socket.MSG_DONTWAIT | socket.MSG_PEEK)
 DONE: Final = Failure(ConnectionDone())
 ABORTED: Final = Failure(ConnectionAborted())
 STALLED: Final = Failure(SendStalled())
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class StreamTransport(Handler):
+class StreamTransport(Transport):
     """One connected, non-blocking stream socket."""
 
     loop: Loop
     sock: Any
     fd: int
-    protocol: Any
+    protocol: StreamProtocol | None
     peer: Any
     interest: int
     read_size: int
@@ -62,7 +64,6 @@ class StreamTransport(Handler):
     paused: bool
     parked: bool
     pending: list[bytes]
-    pending_size: int
     producer: Any
     producer_paused: bool
     streaming: bool
@@ -103,18 +104,18 @@ class StreamTransport(Handler):
 
     def start(self, protocol: Any) -> None:
         """Give the connection to ``protocol`` and begin to read."""
-        self.protocol = protocol
+        self.protocol = native_protocol(protocol)
         self.interest = READ
         self.loop.add(self.fd, self, READ)
-        protocol.makeConnection(self)
+        self.protocol.makeConnection(self)
 
     def take_over(self, protocol: Any) -> None:
         """`start` on a descriptor that the loop watches already (a connect came through)."""
-        self.protocol = protocol
+        self.protocol = native_protocol(protocol)
         self.interest = READ
         self.loop.handlers[self.fd] = self
         self.loop.modify(self.fd, READ)
-        protocol.makeConnection(self)
+        self.protocol.makeConnection(self)
 
     # -- events ---------------------------------------------------------------------
 
@@ -133,6 +134,9 @@ class StreamTransport(Handler):
         self._lost(Failure(why))
 
     def _read(self) -> None:
+        protocol = self.protocol
+        if protocol is None:
+            return
         try:
             data: bytes = self.sock.recv(self.read_size, DONTWAIT)
         except BlockingIOError:
@@ -144,14 +148,14 @@ class StreamTransport(Handler):
         if size == 0:
             self.read_closed = True
             self._update()
-            self.protocol.readConnectionLost()
+            protocol.readConnectionLost()
             return
         if size == self.read_size:
             if size < READ_MAX:
                 self.read_size = size * 2
         elif size < READ_MIN and self.read_size > READ_MIN:
             self.read_size = READ_MIN
-        self.protocol.dataReceived(data)
+        protocol.dataReceived(data)
 
     def _hung_up(self, events: int) -> None:
         # Both directions are shut, or the connection was reset. What the peer sent before
@@ -202,10 +206,6 @@ class StreamTransport(Handler):
             self._watch_progress()
             self._update()
             self._check_high_water()
-
-    def writeSequence(self, pieces: Any) -> None:
-        """Send the pieces as one."""
-        self.write(b"".join(pieces))
 
     def _flush(self) -> None:
         while self.pending_size and self.connected:
@@ -325,7 +325,17 @@ class StreamTransport(Handler):
         self.producer = None
         protocol = self.protocol
         self.protocol = None
-        protocol.connectionLost(reason)
+        if protocol is not None:
+            protocol.connectionLost(reason)
+
+    def is_stale(self) -> bool:
+        try:
+            self.sock.recv(1, PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
 
     # -- producing (we are read from) -------------------------------------------------
 

@@ -14,7 +14,6 @@ Rules (RFC 9112 §§6, 9):
 
 from __future__ import annotations
 
-import socket
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
@@ -71,10 +70,10 @@ class BackendConnection(BackendSide):
     keep_alive: bool
     wrap: bool
     idle_since: float
+    paused: bool
 
     def __init__(self, backend: Backend, store: IdleStore) -> None:
         super().__init__()
-        self.transport = None
         self.reused = False
         self.backend = backend
         self.store = store
@@ -89,6 +88,7 @@ class BackendConnection(BackendSide):
         self.keep_alive = False
         self.wrap = False
         self.idle_since = 0.0
+        self.paused = False
 
     # -- commands of the exchange -----------------------------------------------------
 
@@ -102,26 +102,14 @@ class BackendConnection(BackendSide):
         self.backend.bytes_out += len(data)
         self.transport.write(data)
 
-    def is_stale(self) -> bool:
-        """The peer has closed, or sent what nobody asked for."""
-        sock: Any = getattr(self.transport, "sock", None)
-        if sock is None:
-            return False
-        try:
-            sock.recv(1, int(socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
-
     def release(self, reusable: bool) -> None:
         self.exchange = None
         self.deadline = 0.0
         if self.state == CLOSED:
             return
         self.state = IDLE
-        self.transport.resumeProducing()
+        if self.paused:
+            self.pace(True)
         if reusable and self.keep_alive:
             self.reused = True
             if self.store.put(self):
@@ -137,6 +125,13 @@ class BackendConnection(BackendSide):
             self.transport.unregisterProducer()
             self.transport.abortConnection()
 
+    def pace(self, wanted: bool) -> None:
+        self.paused = not wanted
+        if wanted:
+            self.transport.resumeProducing()
+        else:
+            self.transport.pauseProducing()
+
     # -- producer: what the backend does not take, the client does not send -----------------
 
     def pauseProducing(self) -> None:
@@ -149,14 +144,11 @@ class BackendConnection(BackendSide):
         if self.exchange is not None:
             self.exchange.client.room(True)
 
-    def stopProducing(self) -> None:
-        """The connection is gone; `connectionLost` tells."""
-
     # -- protocol -----------------------------------------------------------------------
 
     def makeConnection(self, transport: Any) -> None:
-        self.transport = transport
-        transport.registerProducer(self, True)
+        super().makeConnection(transport)
+        self.transport.registerProducer(self, True)
         self.backend.connections += 1
         self.backend.touched = True
 

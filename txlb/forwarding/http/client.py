@@ -67,7 +67,6 @@ class ClientConnection(ClientSide):
 
     def __init__(self, settings: HttpSettings, gate: Gate, ip: str, port: int) -> None:
         super().__init__()
-        self.transport = None
         self.blocked = False
         self.settings = settings
         self.gate = gate
@@ -93,8 +92,8 @@ class ClientConnection(ClientSide):
     # -- protocol -------------------------------------------------------------------------
 
     def makeConnection(self, transport: Any) -> None:
-        self.transport = transport
-        transport.registerProducer(self, True)
+        super().makeConnection(transport)
+        self.transport.registerProducer(self, True)
         settings = self.settings
         settings.connections += 1
         settings.connections_total += 1
@@ -176,7 +175,7 @@ class ClientConnection(ClientSide):
                 settings.errors_client_timeout += 1
                 self.exchange.request_refused(408, ends.BODY_TIMEOUT)
         elif state == LINGER:
-            if getattr(self.transport, "pending_size", 0):
+            if self.transport.pending_size:
                 settings.loop.arm(self, LINGER_TIME)  # the answer is not all sent: that has its own deadline
             else:
                 self.transport.abortConnection()
@@ -188,20 +187,17 @@ class ClientConnection(ClientSide):
         self.blocked = True
         exchange = self.exchange
         if exchange is not None and exchange.backend is not None:
-            exchange.backend.transport.pauseProducing()
+            exchange.backend.pace(False)
 
     def resumeProducing(self) -> None:
         """It has taken everything."""
         self.blocked = False
         exchange = self.exchange
         if exchange is not None and exchange.backend is not None:
-            exchange.backend.transport.resumeProducing()
+            exchange.backend.pace(True)
         if self.state == HEAD:
             self.room(True)
             self._advance()
-
-    def stopProducing(self) -> None:
-        """The connection is gone; `connectionLost` tells."""
 
     def room(self, available: bool) -> None:
         if available:

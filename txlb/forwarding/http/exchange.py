@@ -179,7 +179,7 @@ class Exchange(RelayOwner):
         side = settings.origins.take(backend)
         if side is None:
             self._connect(backend)
-        elif self.head.method not in IDEMPOTENT and side.is_stale():
+        elif self.head.method not in IDEMPOTENT and side.transport.is_stale():
             side.abort()
             self._connect(backend)
         else:

@@ -4,15 +4,11 @@ Rules:
 
 * A new connection belongs to the exchange that asked for it until that ends; only then can
   others reuse it.
-* When descriptors or ports run out, idle connections make room before anyone is refused.
 * An exchange that ends while it waits cancels its attempt.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
-from txlb.core import outcome as outcomes
 from txlb.core.backend import Backend
 from txlb.forwarding.http.backend import BackendConnection
 from txlb.forwarding.http.exchange import Exchange
@@ -20,9 +16,6 @@ from txlb.forwarding.http.idle import IdleConnections
 from txlb.net.connector import Connecting, Receiver
 from txlb.net.loop import Loop
 from txlb.net.stream import StreamTransport
-
-MADE_ROOM: Final = 16
-
 
 class Attempt(Receiver):
     """One connect on behalf of one exchange."""
@@ -47,8 +40,6 @@ class Attempt(Receiver):
         self.exchange.connected(connection)
 
     def connect_failed(self, outcome: int) -> None:
-        if outcome == outcomes.UNUSED:
-            self.origins.idle.close_oldest(MADE_ROOM)
         self.exchange.connect_failed(outcome)
 
     def cancel(self) -> None:

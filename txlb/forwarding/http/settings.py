@@ -75,7 +75,7 @@ class HttpSettings:
         self.errors_client_timeout = 0
         self.errors_send_timeout = 0
         self.errors_internal = 0
-        self.cells: dict[tuple[str, str], Answers] = {}
+        self.cells: dict[str, dict[str, Answers]] = {}  # by rule, then by backend
 
     def is_trusted(self, address: str) -> bool:
         """The peer's X-Forwarded-* are believed."""
@@ -124,9 +124,11 @@ class HttpSettings:
             backend_id = backend.id
             if exchange.answered_by_backend:
                 backend.count_answer(status, us, bucket)
-        cell = self.cells.get((rule, backend_id))
-        if cell is not None:
-            cell.count_answer(status, us, bucket)
+        cells = self.cells.get(rule)
+        if cells is not None:
+            cell = cells.get(backend_id)
+            if cell is not None:
+                cell.count_answer(status, us, bucket)
         log = self.log
         if log.enabled:
             head = exchange.head

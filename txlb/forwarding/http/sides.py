@@ -11,21 +11,20 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
 
-from txlb.net.timers import Timed
+from txlb.net.transport import StreamProtocol
 
 if TYPE_CHECKING:
     from txlb.forwarding.http.exchange import Exchange
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class ClientSide(Timed):
+class ClientSide(StreamProtocol):
     """Where requests come from and answers go to."""
 
-    transport: Any
     trusted: bool  # the peer's X-Forwarded-* are believed
     suffix: bytes  # the peer's address, as a request head ends with it
     blocked: bool  # the client does not take what was written: produce no more
@@ -52,10 +51,9 @@ class ClientSide(Timed):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class BackendSide(Timed):
+class BackendSide(StreamProtocol):
     """Where requests go to and answers come from."""
 
-    transport: Any
     reused: bool
 
     def begin(self, exchange: Exchange) -> None:
@@ -64,6 +62,10 @@ class BackendSide(Timed):
 
     def send(self, data: bytes) -> None:
         """Bytes of the request."""
+        raise NotImplementedError
+
+    def pace(self, wanted: bool) -> None:
+        """Read the answer, or do not read it for now: the client's pace."""
         raise NotImplementedError
 
     def release(self, reusable: bool) -> None:

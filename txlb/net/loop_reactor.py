@@ -1,0 +1,66 @@
+"""A Twisted reactor for worker processes in which the forwarding plane's epoll set is outermost.
+
+Rules:
+
+* One wait for everything: the plane's descriptors are in the set that is waited on, and the
+  reactor's own (the link, threads' wake-ups) hang in it as one nested descriptor. So a
+  request costs one epoll_wait and none of the reactor's dispatch; what is rare pays instead.
+* To protocols, timers and threads it is an ordinary epoll reactor.
+* Without a `Loop` attached it behaves exactly like Twisted's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.main import installReactor
+
+from txlb.net.loop import BATCH, READ, Handler, Loop
+
+
+class ReactorEvents(Handler):
+    """The reactor's own descriptors, as the plane's set sees them."""
+
+    def __init__(self, turn: Any) -> None:
+        super().__init__()
+        self._turn = turn
+
+    def ready(self, events: int) -> None:
+        self._turn(0)
+
+
+class LoopReactor(EPollReactor):
+    """An epoll reactor that waits on the set of a `Loop`."""
+
+    _plane: Any = None
+    _loop: Loop | None = None
+
+    def attach(self, loop: Loop, plane: Any) -> None:
+        """Wait on ``plane``, the epoll set of ``loop``, from now on."""
+        self._loop = loop
+        self._plane = plane
+        loop.add(self._poller.fileno(), ReactorEvents(self.doPoll), READ)
+
+    def detach(self) -> None:
+        """Back to the reactor's own set."""
+        if self._loop is not None:
+            self._loop.remove(self._poller.fileno(), False)
+            self._loop = None
+            self._plane = None
+
+    def doIteration(self, timeout: float | None) -> None:
+        loop = self._loop
+        if loop is None:
+            self.doPoll(timeout)
+            return
+        try:
+            events = self._plane.poll(-1 if timeout is None else timeout, BATCH)
+        except InterruptedError:
+            return
+        loop.dispatch(events)
+
+
+def install() -> None:
+    """Make it the process's reactor; call it before anything imports the reactor."""
+    installReactor(LoopReactor())

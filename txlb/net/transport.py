@@ -1,0 +1,173 @@
+"""The seam between transports and protocols, native on both sides.
+
+Rules:
+
+* Ours meet natively: a `StreamProtocol` on a `Transport` costs no attribute lookup by name.
+* Anything else is adapted once per connection: `native_transport` puts one of our protocols
+  on Twisted's transports and on `StringTransport`, `native_protocol` any Twisted protocol on
+  ours. Method names and meanings are Twisted's (`ITCPTransport`, `IProtocol`,
+  `IHalfCloseableProtocol`, producers and consumers).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mypy_extensions import mypyc_attr
+
+from txlb.net.loop import Handler
+from txlb.net.timers import Timed
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Transport(Handler):
+    """What a protocol may ask of its connection."""
+
+    pending_size: int  # bytes written that the kernel has not taken yet
+
+    def write(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def writeSequence(self, pieces: Any) -> None:
+        """Send the pieces as one."""
+        self.write(b"".join(pieces))
+
+    def loseConnection(self) -> None:
+        raise NotImplementedError
+
+    def loseWriteConnection(self) -> None:
+        raise NotImplementedError
+
+    def abortConnection(self) -> None:
+        raise NotImplementedError
+
+    def pauseProducing(self) -> None:
+        raise NotImplementedError
+
+    def resumeProducing(self) -> None:
+        raise NotImplementedError
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        raise NotImplementedError
+
+    def unregisterProducer(self) -> None:
+        raise NotImplementedError
+
+    def is_stale(self) -> bool:
+        """Nobody should use this idle connection: the peer closed it, or spoke unasked."""
+        return False
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class StreamProtocol(Timed):
+    """What a connection tells."""
+
+    transport: Transport
+
+    def makeConnection(self, transport: Any) -> None:
+        """Connected; call this one first when you override it."""
+        self.transport = native_transport(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def readConnectionLost(self) -> None:
+        """End of input; output may go on."""
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our own FIN is sent (only Twisted's transports tell)."""
+
+    def connectionLost(self, reason: Any) -> None:
+        """Heard once, last."""
+
+    def pauseProducing(self) -> None:
+        """More than the high-water mark waits: write no more for now."""
+
+    def resumeProducing(self) -> None:
+        """Everything is written."""
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `connectionLost` tells."""
+
+
+class ForeignTransport(Transport):
+    """One of Twisted's transports under one of our protocols."""
+
+    foreign: Any
+
+    def __init__(self, foreign: Any) -> None:
+        super().__init__()
+        self.pending_size = 0
+        self.foreign = foreign
+
+    def write(self, data: bytes) -> None:
+        self.foreign.write(data)
+
+    def loseConnection(self) -> None:
+        self.foreign.loseConnection()
+
+    def loseWriteConnection(self) -> None:
+        half: Any = getattr(self.foreign, "loseWriteConnection", None)
+        if half is None:
+            self.foreign.loseConnection()
+        else:
+            half()
+
+    def abortConnection(self) -> None:
+        self.foreign.abortConnection()
+
+    def pauseProducing(self) -> None:
+        self.foreign.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.foreign.resumeProducing()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if getattr(self.foreign, "producer", None) is None:
+            self.foreign.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        if getattr(self.foreign, "producer", None) is not None:
+            self.foreign.unregisterProducer()
+
+
+class ForeignProtocol(StreamProtocol):
+    """A Twisted protocol on one of our transports."""
+
+    foreign: Any
+
+    def __init__(self, foreign: Any) -> None:
+        super().__init__()
+        self.foreign = foreign
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self.foreign.makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.foreign.dataReceived(data)
+
+    def readConnectionLost(self) -> None:
+        half: Any = getattr(self.foreign, "readConnectionLost", None)
+        if half is None:
+            self.transport.loseConnection()
+        else:
+            half()
+
+    def connectionLost(self, reason: Any) -> None:
+        self.foreign.connectionLost(reason)
+
+
+def native_transport(transport: Any) -> Transport:
+    """``transport`` itself if it is ours, else an adapter."""
+    if isinstance(transport, Transport):
+        return transport
+    return ForeignTransport(transport)
+
+
+def native_protocol(protocol: Any) -> StreamProtocol:
+    """``protocol`` itself if it is ours, else an adapter."""
+    if isinstance(protocol, StreamProtocol):
+        return protocol
+    return ForeignProtocol(protocol)
