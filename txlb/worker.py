@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
-from twisted.internet.task import cooperate
+from twisted.internet.task import Cooperator
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText, globalLogBeginner
 from twisted.python.failure import Failure
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 LINK_FD = 3
 GC_THRESHOLDS = (50_000, 20, 100)
+SLICE_SECONDS = 0.002
 
 PlaneFactory = Callable[[Any, memoryview, str], Any]
 
@@ -50,6 +51,9 @@ class Worker:
         self._plane: Any = None
         self._memory: SharedMemory | None = None
         self._order = DeferredLock()
+        self._cooperator = Cooperator(
+            lambda: _Slice(reactor.seconds), lambda turn: reactor.callLater(0.001, turn)
+        )
         self._listening: set[str] = set()
         self._shutdown_timeout = 30.0
         self._ending = False
@@ -91,7 +95,7 @@ class Worker:
         def steps() -> Any:
             result.append((yield from decode(data)))
 
-        done: Deferred[Any] = cooperate(steps()).whenDone()
+        done: Deferred[Any] = self._cooperator.cooperate(steps()).whenDone()
         return done.addCallback(lambda _: self._apply(*result[0]))
 
     def _apply(self, snapshot: Snapshot, columns: Columns) -> Fields:
@@ -155,6 +159,17 @@ class Worker:
 
     def _failed(self, failure: Failure) -> None:
         self.log.failure("shutting down", failure)
+
+
+class _Slice:
+    """True when it is time for others."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._end = clock() + SLICE_SECONDS
+
+    def __call__(self) -> bool:
+        return self._clock() > self._end
 
 
 def log_to_control(event: LogEvent) -> None:
