@@ -7,10 +7,17 @@ Rules (RFC 9110 §5, RFC 9112 §5; where a recipient may choose, the strict choi
 * Field names are tokens. In requests "_" is refused too: CGI-style servers read it as
   "-", so ``Content_Length`` would be two things.
 * What decides framing and routing is read here, once: Host, Content-Length,
-  Transfer-Encoding, Connection, Upgrade, Expect, Max-Forwards.
+  Transfer-Encoding, Connection, Upgrade, Expect, Max-Forwards. Host, Expect and
+  Max-Forwards mean nothing in answers and are not looked at there.
+* Content-Length is one field of 1…18 digits. A transfer coding other than chunked,
+  anything after chunked and empty list elements are not understood.
+* Framing fields not written as everybody writes them (another blank than one space,
+  leading zeros, ``Chunked``) are valid but written anew (``restated``): no later parser is
+  to find another number in them.
 * Fields that end at this hop (Connection and all that it nominates, Keep-Alive,
   Proxy-Connection, TE, Upgrade) and fields that txlb writes itself are collected in
-  ``cuts`` and never forwarded.
+  ``cuts`` and never forwarded. What frames or routes the message cannot be nominated.
+* More than ``max_fields`` lines are 431; what follows them is not read.
 * A refusal is a value (`Fields.refusal`, an HTTP status for requests), not an exception.
 """
 
@@ -28,12 +35,12 @@ MAX_LENGTH_DIGITS: Final = 18
 
 # Names that mean something at this hop; the byte loop below sends only plausible ones here.
 OTHER: Final = 0
-HOST: Final = 1
-CONNECTION: Final = 2
-CONTENT_LENGTH: Final = 3
-TRANSFER_ENCODING: Final = 4
-HOP: Final = 5
-UPGRADE: Final = 6
+CONNECTION: Final = 1
+CONTENT_LENGTH: Final = 2
+TRANSFER_ENCODING: Final = 3
+HOP: Final = 4
+UPGRADE: Final = 5
+HOST: Final = 6  # this and the following: in requests only
 EXPECT: Final = 7
 MAX_FORWARDS: Final = 8
 VIA: Final = 9
@@ -73,7 +80,7 @@ _PLAUSIBLE: Final[dict[int, bytes]] = {
     17: b"tx",
 }
 PLAUSIBLE: Final = bytes(
-    1 if (chr(n & 0xFF).lower().encode("latin-1") in _PLAUSIBLE.get(n >> 8, b"")) else 0 for n in range(32 << 8)
+    1 if bytes((n & 0xFF,)).lower() in _PLAUSIBLE.get(n >> 8, b"") else 0 for n in range(32 << 8)
 )
 
 
@@ -91,6 +98,8 @@ class Fields:
     content_length: int
     chunked: bool
     coded: bool
+    foreign_coding: bool
+    restated: bytes
     close: bool
     keep_alive: bool
     upgrade: bool
@@ -104,7 +113,6 @@ class Fields:
     forwarded_host: bytes
     nominated: set[bytes] | None
     forward: bytes | None
-    needs_rewrite: bool
 
     def __init__(self, block: bytes) -> None:
         self.block = block
@@ -118,6 +126,8 @@ class Fields:
         self.content_length = -1
         self.chunked = False
         self.coded = False
+        self.foreign_coding = False
+        self.restated = b""
         self.close = False
         self.keep_alive = False
         self.upgrade = False
@@ -131,7 +141,6 @@ class Fields:
         self.forwarded_host = b""
         self.nominated = None
         self.forward = None
-        self.needs_rewrite = False
 
     def refuse(self, status: int, reason: str) -> None:
         """Note the first reason not to accept this block."""
@@ -140,7 +149,7 @@ class Fields:
             self.reason = reason
 
     def kept(self) -> bytes:
-        """The block without what ends at this hop."""
+        """The block without what ends at this hop, framing in its plain form."""
         cuts = self.cuts
         if not cuts:
             return self.block
@@ -152,6 +161,7 @@ class Fields:
                 pieces.append(block[at : cuts[index]])
             at = cuts[index + 1]
         pieces.append(block[at:])
+        pieces.append(self.restated)
         return b"".join(pieces)
 
     def get(self, name: bytes) -> bytes | None:
@@ -183,6 +193,7 @@ def scan_fields(block: bytes, request: bool, max_fields: int) -> Fields:
     end: i64 = size
     pos: i64 = 0
     count: i64 = 0
+    limit: i64 = max_fields
     while pos < end:
         start: i64 = pos
         c: i64 = block[pos]
@@ -206,20 +217,22 @@ def scan_fields(block: bytes, request: bool, max_fields: int) -> Fields:
         stop: i64 = pos
         pos += 2
         count += 1
+        if count > limit:
+            fields.refuse(431, "too many fields")
+            return fields
         if length < 18 and plausible[(length << 8) + first]:
             kind = KINDS.get(block[start : start + length].lower(), OTHER)
             if kind != OTHER:
-                if kind >= FORWARDED_FOR:
+                if kind >= HOST:
                     if not request:
                         continue
-                    fields.cuts += [start, pos]
+                    if kind >= FORWARDED_FOR:
+                        fields.cuts += [start, pos]
                 _note(fields, kind, block[value:stop].strip(b" \t"), start, pos)
                 if fields.refusal:
                     return fields
     fields.count = count
-    if count > max_fields:
-        fields.refuse(431, "too many fields")
-    elif fields.nominated is not None:
+    if fields.nominated is not None:
         _cut_nominated(fields)
     return fields
 
@@ -238,8 +251,13 @@ def _note(fields: Fields, kind: int, value: bytes, start: int, end: int) -> None
             fields.refuse(400, "invalid Content-Length")
         else:
             fields.content_length = int(value)
+            plain = end - start == len(value) + 18 and fields.block[start + 15] == 0x20
+            if not plain or (value[0] == 0x30 and len(value) > 1):
+                _restate(fields, start, end, b"Content-Length: %d\r\n" % fields.content_length)
     elif kind == TRANSFER_ENCODING:
         _note_coding(fields, value)
+        if end - start != 28 or fields.block[start + 18 : end - 2] != b" chunked":
+            _restate(fields, start, end, b"Transfer-Encoding: chunked\r\n")
     elif kind == HOP:
         fields.cuts += [start, end]
     elif kind == UPGRADE:
@@ -263,6 +281,11 @@ def _note(fields: Fields, kind: int, value: bytes, start: int, end: int) -> None
         fields.forwarded_proto = _joined(fields.forwarded_proto, value)
     elif kind == FORWARDED_HOST:
         fields.forwarded_host = _joined(fields.forwarded_host, value)
+
+
+def _restate(fields: Fields, start: int, end: int, line: bytes) -> None:
+    fields.cuts += [start, end]
+    fields.restated = line
 
 
 def _joined(old: bytes, value: bytes) -> bytes:
@@ -289,21 +312,19 @@ def _note_connection(fields: Fields, value: bytes) -> None:
 
 
 def _note_coding(fields: Fields, value: bytes) -> None:
-    # RFC 9112 §6.1: chunked comes last and once. Nothing else is understood here.
+    # RFC 9112 §6.1: chunked comes last and once. Others are named only to be refused (§6.3).
     fields.coded = True
     for item in value.lower().split(b","):
         coding = item.strip(b" \t")
-        if fields.chunked or not coding:
-            fields.refuse(400, "invalid Transfer-Encoding")
-            return
-        if coding == b"chunked":
+        if fields.chunked:
+            fields.refuse(400, "coding after chunked")
+        elif coding == b"chunked":
             fields.chunked = True
-        elif coding in (b"gzip", b"x-gzip", b"compress", b"x-compress", b"deflate"):
-            fields.refuse(501, "unsupported transfer coding")
-            return
         else:
-            fields.refuse(400, "unknown transfer coding")
-            return
+            name = coding.split(b";")[0].rstrip(b" \t")
+            if not name or name == b"chunked" or name.translate(None, _TOKEN):
+                fields.refuse(400, "invalid Transfer-Encoding")
+            fields.foreign_coding = True
 
 
 def _cut_nominated(fields: Fields) -> None:

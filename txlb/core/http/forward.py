@@ -11,6 +11,7 @@ Rules (RFC 9110 §§7.6, 10.1.1; RFC 9112 §3.2.2):
 * A request leaves as HTTP/1.1 in origin-form; the authority of an absolute-form target
   becomes its Host. Expect is ignored in HTTP/1.0, so it is not sent on from there.
 * A 1xx or 204 answer is sent on without Content-Length and Transfer-Encoding.
+* Start lines are ours: version 1.1, single spaces, whatever 1.x the other side spoke.
 """
 
 from __future__ import annotations
@@ -114,7 +115,9 @@ _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 _CODING: Final = frozenset((b"transfer-encoding",))
 
 
-def response_head(head: ResponseHead, data: bytes, end: int, ending: bytes, drop_coding: bool) -> bytes | None:
+def response_head(
+    head: ResponseHead, data: bytes, end: int, ending: bytes, drop_coding: bool
+) -> bytes | None:
     """The head to send to a client; None means: as it came.
 
     ``data[:end + 4]`` is the head as it came; ``ending`` what is ours to add (`CLOSE`,
@@ -124,8 +127,19 @@ def response_head(head: ResponseHead, data: bytes, end: int, ending: bytes, drop
     fields = head.fields
     status = head.status
     # A head that changes nothing is not copied.
-    if not fields.cuts and not ending and head.minor == 1 and not drop_coding and status >= 200 and status != 204:
+    if (
+        not fields.cuts
+        and not ending
+        and not drop_coding
+        and status >= 200
+        and status != 204
+        and data[7] == 0x31  # not 1.0, not 1.2
+        and data[12] == 0x20
+    ):
         return None
+    plain = not ending and not drop_coding
+    if plain and head.plain is not None:
+        return head.plain
     block = fields.forward
     if block is None:
         block = fields.kept()
@@ -136,4 +150,7 @@ def response_head(head: ResponseHead, data: bytes, end: int, ending: bytes, drop
             block += b"Connection: Upgrade\r\nUpgrade: " + fields.upgrade_to + b"\r\n"
     elif drop_coding:
         block = without(block, _CODING)
-    return b"".join([b"HTTP/1.1 ", data[9:12], b" ", head.reason, b"\r\n", block, ending, b"\r\n"])
+    out = b"".join([b"HTTP/1.1 ", data[9:12], b" ", head.reason, b"\r\n", block, ending, b"\r\n"])
+    if plain:
+        head.plain = out
+    return out

@@ -2,12 +2,14 @@
 
 Rules:
 
-* Chunk lines end in CRLF, sizes are 1…16 hex digits, at most `MAX_SIZE`. Anything else is
+* Chunk lines end in CRLF, sizes are 1…16 hex digits, below `MAX_SIZE`. Anything else is
   a defect: a bare LF here is how requests are smuggled.
-* Extensions are read (visible ASCII, space, tab), bounded by `MAX_LINE` per line and
-  `MAX_EXTENSIONS` per body, and never passed on.
+* Extensions are read (visible ASCII, space, tab; quotes closed on their line), bounded by
+  `MAX_LINE` per line and `MAX_EXTENSIONS` per body, and never passed on.
 * Trailer fields obey the rules of header fields, are bounded by ``max_trailer`` bytes, and
-  lose those that a trailer must not carry (framing, routing, connection).
+  lose those that a trailer must not carry (framing, routing, connection) and those in
+  ``nominated``: what the head's Connection named.
+* ``decode`` returns the data alone: no sizes, no trailer.
 * Time is linear in the bytes fed, however they are cut: nothing is scanned twice.
 """
 
@@ -17,7 +19,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from txlb.core.http.fields import FIELD_VALUE, scan_fields
+from txlb.core.http.fields import scan_fields
 from txlb.core.http.forward import without
 
 MAX_LINE: Final = 256
@@ -34,9 +36,15 @@ TRAILER: Final = 6
 DONE: Final = 7
 DEFECT: Final = 8
 
-HEX: Final = bytes(
-    c - 48 if 48 <= c <= 57 else c - 55 if 65 <= c <= 70 else c - 87 if 97 <= c <= 102 else 255 for c in range(256)
-)
+# where in an extension
+BEFORE: Final = 0
+PLAIN: Final = 1
+QUOTED: Final = 2
+ESCAPED: Final = 3
+
+HEX: Final = bytes(int(chr(c), 16) if chr(c) in "0123456789abcdefABCDEF" else 255 for c in range(256))
+EXTENSION_TEXT: Final = bytes(1 if c == 9 or 32 <= c < 127 else 0 for c in range(256))
+END_OF_FIELDS: Final = b"\r\n\r\n"
 FORBIDDEN_TRAILERS: Final = frozenset(
     (
         b"transfer-encoding",
@@ -61,6 +69,7 @@ FORBIDDEN_TRAILERS: Final = frozenset(
         b"set-cookie",
         b"cookie",
         b"via",
+        b"forwarded",
         b"x-forwarded-for",
         b"x-forwarded-proto",
         b"x-forwarded-host",
@@ -81,11 +90,13 @@ class ChunkedReader:
     body_size: int
     decode: bool
     request: bool
+    nominated: set[bytes] | None
     _left: int
     _size: int
     _digits: int
     _line: int
     _extensions: int
+    _within: int
     _max_trailer: int
     _max_fields: int
     _trailer: bytearray
@@ -98,11 +109,13 @@ class ChunkedReader:
         self.body_size = 0
         self.decode = decode
         self.request = request
+        self.nominated = None
         self._left = 0
         self._size = 0
         self._digits = 0
         self._line = 0
         self._extensions = 0
+        self._within = 0
         self._max_trailer = max_trailer
         self._max_fields = max_fields
         self._trailer = bytearray()
@@ -112,13 +125,38 @@ class ChunkedReader:
         self.reason = reason
         return b""
 
+    def _extend(self, c: int) -> bool:
+        """One more byte of an extension; False = defect."""
+        self._line += 1
+        self._extensions += 1
+        within = self._within
+        if not EXTENSION_TEXT[c]:
+            self._fail("malformed chunk extension")
+            return False
+        if self._line > MAX_LINE or self._extensions > MAX_EXTENSIONS:
+            self._fail("chunk extensions too long")
+            return False
+        if within == BEFORE:
+            # Blanks may stand only before an extension (BWS, RFC 9112 §7.1.1).
+            if c == 0x3B:
+                self._within = PLAIN
+            elif c != 0x20 and c != 9:
+                self._fail("malformed chunk extension")
+                return False
+        elif within == ESCAPED:
+            self._within = QUOTED
+        elif c == 0x22:
+            self._within = PLAIN if within == QUOTED else QUOTED
+        elif c == 0x5C and within == QUOTED:
+            self._within = ESCAPED
+        return True
+
     def feed(self, data: bytes) -> bytes:
         """Read on. The bytes returned are verified and in order."""
         end: i64 = len(data)
         pos: i64 = 0
         copied: i64 = 0  # what lies before is in ``out`` or dropped
         out: list[bytes] | None = None
-        values = FIELD_VALUE
         state = self.state
         while pos < end and state < TRAILER:
             if state == DATA:
@@ -144,43 +182,35 @@ class ChunkedReader:
                     self._digits += 1
                     if self._digits > 16:
                         return self._fail("chunk size too long")
+                    if self._size >= MAX_SIZE >> 4:
+                        return self._fail("chunk too large")
                     self._size = self._size * 16 + digit
                 elif self._digits == 0:
                     return self._fail("chunk without size")
                 elif c == 13:
                     state = SIZE_LF
                 elif c == 0x3B or c == 0x20 or c == 9:
-                    # Blanks may stand only before an extension (BWS, RFC 9112 §7.1.1).
                     state = EXTENSION
                     if not self.decode:
                         if out is None:
                             out = []
                         out.append(data[copied:pos])
                     copied = pos
-                    self._line = 1 if c == 0x3B else 0
-                    self._extensions += 1
+                    self._line = 0
+                    self._within = BEFORE
+                    continue
                 else:
                     return self._fail("malformed chunk size")
             elif state == EXTENSION:
-                self._extensions += 1
-                if c == 13:
-                    if self._line == 0:
-                        return self._fail("blank after chunk size")
+                if c == 13 and self._within == PLAIN:
                     state = SIZE_LF
                     copied = pos
-                elif not values[c] or (self._line == 0 and c != 0x3B and c != 0x20 and c != 9):
-                    return self._fail("malformed chunk extension")
-                else:
-                    if self._line or c == 0x3B:
-                        self._line += 1
-                    if self._line > MAX_LINE or self._extensions > MAX_EXTENSIONS:
-                        return self._fail("chunk extensions too long")
+                elif not self._extend(c):
+                    return b""
             elif state == SIZE_LF:
                 if c != 10:
                     return self._fail("chunk line without CRLF")
                 self._left = self._size
-                if self._size > MAX_SIZE:
-                    return self._fail("chunk too large")
                 state = DATA if self._size else TRAILER
                 if self.decode:
                     copied = pos + 1
@@ -221,28 +251,32 @@ class ChunkedReader:
         trailer = self._trailer
         before = len(trailer)
         # Only as much as may belong to it: what follows is the next message.
-        room = self._max_trailer + 4 - before
-        taken = data[pos : pos + room]
-        trailer += taken
+        limit = self._max_trailer + len(END_OF_FIELDS)
+        trailer += data[pos : pos + limit - before]
+        fields = b""
         if trailer[:2] == b"\r\n":
             size = 2
-            fields = b""
         else:
-            found = trailer.find(b"\r\n\r\n", max(0, before - 3))
+            found = trailer.find(END_OF_FIELDS, max(0, before - 3))
             if found < 0:
-                if len(trailer) > self._max_trailer:
+                at = trailer.find(b"\n", before)
+                while at >= 0:
+                    if at == 0 or trailer[at - 1] != 13:
+                        return self._fail("trailer line without CRLF")
+                    at = trailer.find(b"\n", at + 1)
+                if len(trailer) >= limit:
                     return self._fail("trailer too long")
-                if trailer.find(b"\n", max(0, before - 1)) >= 0 and trailer.count(b"\n") != trailer.count(b"\r\n"):
-                    return self._fail("trailer line without CRLF")
-                self.used = pos + len(taken)
+                self.used = len(data)
                 return b"".join(pieces)
-            size = found + 4
+            size = found + len(END_OF_FIELDS)
             fields = bytes(trailer[: found + 2])
-        if fields:
             scanned = scan_fields(fields, self.request, self._max_fields)
-            if scanned.refusal and scanned.reason.startswith(("malformed", "too many", "field line")):
+            if scanned.refusal:
                 return self._fail("trailer: " + scanned.reason)
-            fields = without(fields, FORBIDDEN_TRAILERS)
+            dropped = FORBIDDEN_TRAILERS
+            if self.nominated is not None:
+                dropped = dropped | self.nominated
+            fields = without(fields, dropped)
         self.used = pos + size - before
         self.state = DONE
         if not self.decode:

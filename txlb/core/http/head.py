@@ -7,10 +7,14 @@ Rules (RFC 9112 §§3, 4, 6; FACTS of other parsers' defects in docs/threat-mode
   1.1, every other well-formed version is 505.
 * Content-Length beside Transfer-Encoding, Transfer-Encoding in HTTP/1.0, and doubled
   Host, Content-Length or Transfer-Encoding are refused in requests and in answers.
-* HTTP/1.1 requests name exactly one valid Host.
+  Without chunked as the last coding a request is 400, with others before it 501.
+* HTTP/1.1 requests name exactly one valid Host. CONNECT is refused in whatever form.
+* An OPTIONS request for an absolute-form target without path and query is one for ``*``.
+* 1xx, 204 and 304 answers and those to HEAD have no body whatever their fields say.
+* Expectations other than 100-continue are 417; in HTTP/1.0 they are ignored.
 * Verified field blocks are remembered by a `FieldCache`, for clients repeat themselves:
   the same bytes give the same `Fields`.
-* A refusal is a value: ``status`` is what to answer (requests) or anything but 0 (answers).
+* A refusal is a value: ``status`` is what to answer (requests), ``refusal`` why (answers).
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from txlb.core.http.fields import REQUEST_NAME, Fields, scan_fields
+from txlb.core.http.fields import FIELD_VALUE, REQUEST_NAME, Fields, scan_fields
 from txlb.core.http.target import TARGET, normal_host, split_absolute
 
 CACHED_BLOCKS: Final = 512
@@ -150,6 +154,8 @@ def parse_request(data: bytes, start: int, end: int, cache: FieldCache, max_line
     head = RequestHead(data[start:method_end], data[method_end + 1 : target_end], minor, fields)
     if fields.refusal:
         return head.refuse(fields.refusal, fields.reason)
+    if method_end - start == 7 and head.method == b"CONNECT":
+        return head.refuse(501, "CONNECT is not supported")
     if query >= 0:
         head.path = data[method_end + 1 : query]
     _check_target(head)
@@ -181,9 +187,6 @@ def _check_target(head: RequestHead) -> None:
         if host is not None:
             head.host = host
             return
-    elif head.method == b"CONNECT":
-        head.refuse(501, "CONNECT is not supported")
-        return
     elif target == b"*":
         if head.method != b"OPTIONS":
             head.refuse(400, "malformed request target")
@@ -194,6 +197,8 @@ def _check_target(head: RequestHead) -> None:
             head.refuse(400, "malformed request target")
             return
         authority, head.target = parts
+        if not head.target:
+            head.target = b"*" if head.method == b"OPTIONS" else b"/"
         query = head.target.find(b"?")
         head.path = head.target if query < 0 else head.target[:query]
         if fields.hosts == 1 and normal_host(fields.host) is None:
@@ -227,7 +232,9 @@ def _check_framing(head: RequestHead) -> None:
         elif head.minor == 0:
             head.refuse(400, "Transfer-Encoding in HTTP/1.0")
         elif not fields.chunked:
-            head.refuse(400, "invalid Transfer-Encoding")
+            head.refuse(400, "chunked is not the last coding")
+        elif fields.foreign_coding:
+            head.refuse(501, "unsupported transfer coding")
         head.framing = CHUNKED
     elif fields.content_length > 0:
         head.framing = LENGTH
@@ -253,6 +260,7 @@ class ResponseHead:
     framing: int
     content_length: int
     keep_alive: bool
+    plain: bytes | None  # what `forward.response_head` made of it without additions
 
     def __init__(self, status: int, minor: int, reason: bytes, fields: Fields) -> None:
         self.refusal = ""
@@ -263,9 +271,12 @@ class ResponseHead:
         self.framing = NO_BODY
         self.content_length = 0
         self.keep_alive = False
+        self.plain = None
 
 
-def parse_response(data: bytes, end: int, last: Fields | None, max_fields: int, to_head: bool) -> ResponseHead:
+def parse_response(
+    data: bytes, end: int, last: Fields | None, max_fields: int, to_head: bool
+) -> ResponseHead:
     """Parse the head in ``data[:end]``; ``end`` is the position of its CRLF CRLF.
 
     ``last``: the fields of the last answer on this connection, reused if the bytes are
@@ -277,11 +288,17 @@ def parse_response(data: bytes, end: int, last: Fields | None, max_fields: int, 
         head.refusal = "malformed status line"
         return head
     if line_end > 12:
-        reason = data[12:line_end]
-        if reason[0] != 0x20 or b"\n" in reason or b"\r" in reason or b"\0" in reason:
+        text = FIELD_VALUE
+        pos: i64 = 12
+        c: i64 = data[pos]
+        first: i64 = c
+        while text[c]:
+            pos += 1
+            c = data[pos]
+        if first != 0x20 or pos != line_end:
             head.refusal = "malformed status line"
             return head
-        head.reason = reason[1:]
+        head.reason = data[13:line_end]
     minor = data[7] - 48
     if not 0 <= minor <= 9:
         head.refusal = "malformed status line"
@@ -296,7 +313,9 @@ def parse_response(data: bytes, end: int, last: Fields | None, max_fields: int, 
         return head
     if status < 100 or status > 599:
         head.refusal = "status code out of range"
-    elif fields.coded and (fields.content_length >= 0 or not fields.chunked or head.minor == 0):
+    elif fields.coded and (
+        fields.content_length >= 0 or not fields.chunked or fields.foreign_coding or head.minor == 0
+    ):
         head.refusal = "ambiguous framing"
     elif status < 200 or status == 204 or status == 304 or to_head:
         head.framing = NO_BODY
@@ -312,5 +331,3 @@ def parse_response(data: bytes, end: int, last: Fields | None, max_fields: int, 
     else:
         head.keep_alive = fields.keep_alive and not fields.close
     return head
-
-

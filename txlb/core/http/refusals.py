@@ -49,10 +49,13 @@ class Refusals:
         if text is None:
             text = (b"text/plain; charset=utf-8", b"" if status == 200 else b"%d %s\n" % (status, reason))
         content_type, body = text
-        connection = b"" if keep_alive and minor == 1 else b"Connection: keep-alive\r\n" if keep_alive else b"Connection: close\r\n"
+        connection = b"Connection: close\r\n"
+        if keep_alive:
+            connection = b"" if minor == 1 else b"Connection: keep-alive\r\n"
         extra = b""
         if status == 405 or status == 200:
             extra = b"Allow: OPTIONS, GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
-        head = b"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n" % (status, reason, content_type, len(body))
+        head = b"HTTP/1.1 %d %s\r\n" % (status, reason)
+        kind = b"Content-Type: %s\r\nContent-Length: %d\r\n" % (content_type, len(body))
         cache = b"Cache-Control: no-store\r\n" if status >= 400 else b""
-        return b"".join([head, cache, extra, connection, b"\r\n", b"" if to_head else body])
+        return b"".join([head, kind, cache, extra, connection, b"\r\n", b"" if to_head else body])

@@ -4,8 +4,9 @@ Rules (RFC 9110 §9.2.2, RFC 9112 §9.3.1):
 
 * A connect that failed cost nothing: the next backend is tried, `MAX_CONNECTS` in all.
 * A reused connection that closed before any byte of the answer was stale: the request goes
-  out once more on a fresh connection if its method is idempotent, or if nothing of it was
-  sent, and if all of it that was sent is still held.
+  out once more, and only once, on a fresh connection if its method is idempotent and all
+  of it that was sent is still held. Of other requests nothing is sent on a connection
+  that is known to be stale, so theirs is a fresh one from the start.
 * Nothing is sent again after the first byte of an answer.
 """
 

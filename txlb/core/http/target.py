@@ -5,7 +5,7 @@ Rules:
 * Targets are visible ASCII without "#". Anything else is refused: two parsers could
   read it differently.
 * origin-form, absolute-form (http, https) and ``OPTIONS *`` are understood. The
-  authority of an absolute-form target replaces Host.
+  authority of an absolute-form target replaces Host. User information is refused.
 * A host is letters, digits, ".", "-", "_" or a bracketed IPv6 literal, with an optional
   port 0…65535. It is compared in lower case, without port and without a final dot.
 * Paths are raw bytes: neither decoded nor normalised.
@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
 from typing import Final
 
 TARGET: Final = bytes(1 if 0x21 <= c <= 0x7E and c != 0x23 else 0 for c in range(256))
@@ -27,7 +28,7 @@ def normal_host(value: bytes) -> bytes | None:
         return None
     if value[0] == 0x5B:  # "["
         bracket = value.find(b"]")
-        if bracket < 3 or value[1:bracket].translate(None, _IPV6) or b":" not in value[1:bracket]:
+        if bracket < 3 or not _is_ipv6(value[1:bracket]):
             return None
         host, rest = value[: bracket + 1], value[bracket + 1 :]
         if rest and rest[0] != 0x3A:
@@ -52,8 +53,21 @@ def normal_host(value: bytes) -> bytes | None:
     return host.lower()
 
 
+def _is_ipv6(address: bytes) -> bool:
+    if address.translate(None, _IPV6):
+        return False
+    try:
+        IPv6Address(address.decode("ascii"))
+    except ValueError:
+        return False
+    return True
+
+
 def split_absolute(target: bytes) -> tuple[bytes, bytes] | None:
-    """``(authority, origin-form)`` of an absolute-form http(s) target; None if it is not one."""
+    """Authority and origin-form of an absolute-form http(s) target; None if it is not one.
+
+    The origin-form is empty where the target has neither path nor query.
+    """
     lowered = target[:8].lower()
     if lowered.startswith(b"http://"):
         at = 7
@@ -69,6 +83,6 @@ def split_absolute(target: bytes) -> tuple[bytes, bytes] | None:
             end = found
     authority = rest[:end]
     path = rest[end:]
-    if not path.startswith(b"/"):
+    if path.startswith(b"?"):
         path = b"/" + path
     return authority, path
