@@ -4,8 +4,8 @@
 
 * SIGINT and SIGTERM are ignored: Ctrl-C and service managers signal the whole group,
   but when to stop is for control to say (``shutdown``, or the end of the link).
-* ``snapshot`` and ``sockets`` are carried out one at a time, in order; the first snapshot at one go,
-  later ones in slices between which the loop serves.
+* ``snapshot``, ``delta`` and ``sockets`` are carried out one at a time, in order; the first
+  snapshot at one go, later ones in slices between which the loop serves.
 * The link ends: stop listening, finish requests, end within ``timeouts.shutdown``.
 """
 
@@ -17,21 +17,20 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Generator
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.task import Cooperator
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText, globalLogBeginner
 from twisted.python.failure import Failure
 
+from txlb.core.delta import State, decode_delta, patch
+from txlb.core.model import Snapshot
 from txlb.core.scoreboard import Columns
 from txlb.core.snapshot import decode, decode_now
 from txlb.net.link import Fields, Handler, Link, LinkFactory, close_descriptors
 from txlb.net.shared_memory import SharedMemory, read_blob
-
-if TYPE_CHECKING:
-    from txlb.core.model import Snapshot
 
 LINK_FD = 3
 GC_THRESHOLDS = (50_000, 20, 100)
@@ -49,6 +48,7 @@ class Worker:
         self._reactor = reactor
         self._build = plane
         self._plane: Any = None
+        self._state: State = (Snapshot(), Columns(0))
         self._memory: SharedMemory | None = None
         self._order = DeferredLock()
         self._cooperator = Cooperator(
@@ -63,6 +63,7 @@ class Worker:
             {
                 "welcome": self._welcome,
                 "snapshot": self._in_order(self._snapshot),
+                "delta": self._in_order(self._delta),
                 "sockets": self._in_order(self._sockets),
                 "shutdown": self._shutdown,
                 "reopen": self._reopen,
@@ -89,21 +90,31 @@ class Worker:
     def _snapshot(self, fields: Fields, descriptors: list[int]) -> Deferred[Any]:
         data = read_blob(descriptors[0])
         if not self._frozen:
-            return succeed(self._apply(*decode_now(data)))
-        result: list[tuple[Snapshot, Columns]] = []
+            return succeed(self._apply(decode_now(data)))
+        return self._in_slices(decode(data)).addCallback(self._apply)
 
-        def steps() -> Any:
-            result.append((yield from decode(data)))
+    def _delta(self, fields: Fields, descriptors: list[int]) -> Deferred[Any]:
+        done = self._in_slices(decode_delta(read_blob(descriptors[0])))
+        return done.addCallback(lambda delta: self._apply(patch(self._state, delta)))
 
-        done: Deferred[Any] = self._cooperator.cooperate(steps()).whenDone()
-        return done.addCallback(lambda _: self._apply(*result[0]))
+    def _in_slices(self, steps: Generator[None, None, Any]) -> Deferred[Any]:
+        """The generator's value, once it has run to its end."""
+        result: list[Any] = []
 
-    def _apply(self, snapshot: Snapshot, columns: Columns) -> Fields:
-        self._shutdown_timeout = snapshot.timeouts.shutdown
+        def run() -> Generator[None, None, None]:
+            result.append((yield from steps))
+
+        done: Deferred[Any] = self._cooperator.cooperate(run()).whenDone()
+        return done.addCallback(lambda _: result[0])
+
+    def _apply(self, state: State) -> Fields:
+        snapshot, columns = state
         for listener_id in self._listening - {listener.id for listener in snapshot.listeners}:
             self._plane.stop_listening(listener_id)
             self._listening.discard(listener_id)
         self._plane.apply(snapshot, columns)
+        self._state = state
+        self._shutdown_timeout = snapshot.timeouts.shutdown
         return {"generation": snapshot.generation}
 
     def _sockets(self, fields: Fields, descriptors: list[int]) -> None:

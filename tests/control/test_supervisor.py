@@ -40,6 +40,7 @@ class Running:
             backends=(BackendSpec("b", "127.0.0.1", 80),),
             timeouts=TimeoutsSpec(shutdown=3.0),
         )
+        self.published: Publication | None = None
         self.sockets = ListeningSockets(workers)
         self.sockets.open(binds_of(self.snapshot))
         self.port = int(self.sockets.addresses("127.0.0.1:0").rpartition(":")[2])
@@ -58,7 +59,8 @@ class Running:
         self.snapshot = replace(self.snapshot, **changes)
         self.sockets.open(binds_of(self.snapshot))
         self.scoreboard.columns = Columns.for_snapshot(self.snapshot, self.scoreboard.columns)
-        await self.supervisor.publish(Publication.of(self.snapshot, self.scoreboard.columns))
+        self.published = Publication.of(self.snapshot, self.scoreboard.columns, self.published)
+        await self.supervisor.publish(self.published)
 
     async def until(self, true: Callable[[], bool], within: float = 10.0) -> None:
         deadline = time.monotonic() + within
@@ -259,6 +261,25 @@ async def test_a_worker_that_refuses_a_generation_goes_on_with_the_old_one(runni
     assert (await get(one.port)).words[2] == "1"
     assert one.supervisor.pids() == pids
     assert one.supervisor.acknowledged() == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_small_change_goes_as_a_delta_to_those_it_fits_and_whole_to_the_others(
+    running: Callable[..., Running],
+):
+    one = running(2)
+    await one.start()
+    many = tuple(BackendSpec(f"b{number}", "127.0.0.1", 80) for number in range(100))
+    for generation, backends in enumerate(
+        (many, many[1:], (*many, BackendSpec("poison", "127.0.0.1", 1)), many), 2
+    ):
+        await one.publish(generation=generation, backends=backends)
+        assert one.published is not None
+        assert bool(one.published.delta) == (generation > 2)
+        assert one.supervisor.acknowledged() == (3 if generation == 4 else generation)
+    one.kill(0)  # its successor gets it whole
+    await one.until(lambda: one.supervisor.restarts == 1 and all(one.supervisor.up()))
+    assert {get_now(one.port).words[2] for _ in range(20)} == {"5"}
 
 
 @pytest_twisted.ensureDeferred

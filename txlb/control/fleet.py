@@ -7,6 +7,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from txlb.core.delta import encode_delta
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import Columns
 from txlb.core.snapshot import encode
@@ -19,10 +20,20 @@ class Publication:
     snapshot: Snapshot
     columns: Columns
     encoded: bytes = b""  # "" where nobody needs bytes
+    delta: bytes = b""  # what a worker needs that runs generation ``base``; "" if that is not much less
+    base: int = 0
 
     @classmethod
-    def of(cls, snapshot: Snapshot, columns: Columns) -> Publication:
-        return cls(snapshot, columns, b"".join(encode(snapshot, columns)))
+    def of(cls, snapshot: Snapshot, columns: Columns, previous: Publication | None = None) -> Publication:
+        """With the bytes, and the difference to ``previous`` if that is worth having."""
+        encoded = b"".join(encode(snapshot, columns))
+        if previous is None:
+            return cls(snapshot, columns, encoded)
+        before = (previous.snapshot, previous.columns)
+        delta = b"".join(encode_delta(before, (snapshot, columns)))
+        if len(delta) * 2 > len(encoded):
+            delta = b""
+        return cls(snapshot, columns, encoded, delta, previous.snapshot.generation)
 
 
 class Fleet(Protocol):

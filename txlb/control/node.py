@@ -73,6 +73,7 @@ class Node:
         self._lock = DeferredLock()
         self._configured = replace(snapshot, generation=1)  # names not resolved
         self.snapshot = self._configured
+        self._published: Publication | None = None
         self.sockets = ListeningSockets(max(workers, 1))
         self.workers = workers
         self.rows = max(workers, 1)
@@ -168,7 +169,7 @@ class Node:
             columns = await self._in_thread(Columns.for_snapshot, snapshot, self.scoreboard.columns)
         except ColumnsExhausted as error:
             raise TxlbError(str(error)) from error
-        publication = await self._in_thread(Publication.of, snapshot, columns)
+        publication = await self._in_thread(Publication.of, snapshot, columns, self._published)
         if self.draining:
             raise TxlbError("txlb is stopping")
         self.sockets.open(binds_of(snapshot))
@@ -181,6 +182,7 @@ class Node:
         assert self.fleet is not None
         if not self.draining:
             self.snapshot = publication.snapshot
+            self._published = publication
             await self.fleet.publish(publication)
 
     async def _resolved(self, configured: Snapshot, known: Mapping[str, str]) -> Snapshot:

@@ -171,10 +171,11 @@ class Supervisor:
     def _feed(self, worker: WorkerProcess) -> Deferred[None]:
         """Send the current generation and the sockets that go with it."""
         assert self._publication is not None
-        worker.publish(self._publication)
+        published = worker.publish(self._publication)
         serving = served_by([other.ready for other in self._workers])
         indexes = serving.get(worker.seat.index, [worker.seat.index])
-        return worker.serve(self._sockets.share(self._publication.snapshot, indexes))
+        served = worker.serve(self._sockets.share(self._publication.snapshot, indexes))
+        return DeferredList([published, served]).addCallback(lambda _: None)
 
     def _share_sockets(self) -> None:
         if self._publication is None or self._stopping is not None:

@@ -131,12 +131,13 @@ class WorkerProcess(ProcessProtocol):
         )
 
     def publish(self, publication: Publication) -> Deferred[None]:
-        """Send a generation; fires when the worker runs it or is gone."""
+        """Send a generation, or what is new in it; fires when the worker runs it or is gone."""
         if not self.linked:
             return succeed(None)
-        descriptor = write_blob(publication.encoded)
+        fits = publication.delta and self.ready and self.generation == publication.base
+        descriptor = write_blob(publication.delta if fits else publication.encoded)
         try:
-            done = self._request("snapshot", {"generation": publication.snapshot.generation}, [descriptor])
+            done = self._request("delta" if fits else "snapshot", {}, [descriptor])
         finally:
             os.close(descriptor)
         return done.addCallback(self._acknowledged)
@@ -204,7 +205,7 @@ class WorkerProcess(ProcessProtocol):
         failure.trap(LinkClosed, LinkError, LinkTimeout)
         if failure.check(LinkClosed):
             return
-        if kind == "snapshot" and self.ready and failure.check(LinkError):
+        if kind in ("snapshot", "delta") and self.ready and failure.check(LinkError):
             # It goes on with what it has; killing every worker at once over this would help nobody.
             self.log.error(
                 "{worker} refuses the new generation and stays with {generation}: {error}",
