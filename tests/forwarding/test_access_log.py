@@ -267,7 +267,7 @@ def test_remembered_texts_are_bounded() -> None:
     for index in range(2 * access_log.TEXTS):
         log.record(*(FIELDS | {"host": b"h%d" % index}).values())
     log.flush(NOW)
-    assert len(log._texts) == access_log.TEXTS
+    assert len(log._hosts) == access_log.TEXTS
     hosts = [json.loads(text)["host"] for text in sink.lines]
     assert hosts == [f"h{index}" for index in range(2 * access_log.TEXTS)]
 

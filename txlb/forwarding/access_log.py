@@ -27,21 +27,34 @@ from txlb.forwarding.log_writer import LogWriter
 
 BATCH: Final = 4096  # lines; at most this many wait for the tick
 DAY: Final = 86_400
-INTEGERS: Final = [str(number) for number in range(1000)]  # status codes, tries
+SMALL: Final = 65_536  # numbers whose text is remembered: ports, most sizes
+INTEGERS: Final[list[str | None]] = [None] * SMALL
 TWO: Final = [f"{number:02}" for number in range(60)]
 FRACTIONS: Final = [f".{number:03}" for number in range(1000)]
 HTTP_JSON: Final = ['"HTTP/1.0"', '"HTTP/1.1"']
 HTTP_COMMON: Final = [" HTTP/1.0", " HTTP/1.1"]
 ENDINGS: Final = [
-    f'"termination":"{it.code}","reason":' + (f'"{it.reason}"' if it.reason else "null") + "}\n"
+    f',"termination":"{it.code}","reason":' + (f'"{it.reason}"' if it.reason else "null") + "}\n"
     for it in TERMINATIONS
 ]
 TEXTS: Final = 1024  # hosts and methods remembered in their escaped form
 
 
+def integer(number: int) -> str:
+    """Its decimal digits."""
+    if 0 <= number < SMALL:
+        text = INTEGERS[number]
+        if text is None:
+            text = INTEGERS[number] = str(number)
+        return text
+    return str(number)
+
+
 def milliseconds(us: int) -> str:
-    """Three decimals."""
-    return f"{us // 1000}{FRACTIONS[us % 1000]}"
+    """Three decimals; null for what did not happen."""
+    if us < 0:
+        return "null"
+    return f"{integer(us // 1000)}{FRACTIONS[us % 1000]}"
 
 
 def json_text(raw: bytes) -> str:
@@ -78,6 +91,10 @@ class AccessLog:
         self._lines: list[str] = []
         self._refused = 0
         self._texts: dict[bytes, str] = {}
+        self._places: dict[str, dict[str, str]] = {}  # by listener, then by rule
+        self._methods: dict[bytes, str] = {}
+        self._hosts: dict[bytes, str] = {}
+        self._served: dict[str, str] = {}  # by backend: on the first try, on a kept connection
         self._after_time = f'Z","worker":"{worker}","listener":"'
         self._offset = 0.0
         self._second = -1
@@ -123,24 +140,31 @@ class AccessLog:
         if second != self._second:
             self._turn(second)
         if self._json:
-            texts = self._texts
-            host_text = texts[host] if host in texts else self._text(host)
-            method_text = texts[method] if method in texts else self._text(method)
-            rule_quote = '"' if rule else ""
-            backend_quote = '"' if backend else ""
+            # Pieces that repeat are remembered whole: what a line costs is their number.
+            places = self._places.get(listener)
+            place = None if places is None else places.get(rule)
+            if place is None:
+                place = self._place(listener, rule)
+            method_text = self._methods.get(method)
+            if method_text is None:
+                method_text = self._method(method)
+            host_text = self._hosts.get(host) if minor == 1 else None
+            if host_text is None:
+                host_text = self._host(host, minor)
+            served = self._served.get(backend) if reused and tries == 1 and connect_us == 0 else None
+            if served is None:
+                served = self._serving(backend, tries, reused, connect_us)
+            if first_byte_us >= 0:
+                whole, part = integer(first_byte_us // 1000), FRACTIONS[first_byte_us % 1000]
+            else:
+                whole, part = "null", ""
             self._lines.append(
-                f'{{"time":"{self._second_text}{FRACTIONS[int((wall - second) * 1000.0)]}{self._after_time}'
-                f'{listener}","rule":{rule_quote}{rule or "null"}{rule_quote},"client_ip":"{client_ip}",'
-                f'"client_port":{client_port},"method":{method_text},'
-                f'"target":{encode_basestring_ascii(target.decode("latin-1"))},'
-                f'"version":{HTTP_JSON[minor] if minor >= 0 else "null"},'
-                f'"host":{host_text},"status":{INTEGERS[status] if status else "null"},'
-                f'"bytes_in":{bytes_in},"bytes_out":{bytes_out},'
-                f'"backend":{backend_quote}{backend or "null"}{backend_quote},"tries":{INTEGERS[tries]},'
-                f'"reused":{"true" if reused else "false"},'
-                f'"connect_ms":{milliseconds(connect_us) if connect_us >= 0 else "null"},'
-                f'"first_byte_ms":{milliseconds(first_byte_us) if first_byte_us >= 0 else "null"},'
-                f'"total_ms":{milliseconds(total_us)},{ENDINGS[termination]}'
+                f"{self._second_text}{FRACTIONS[int((wall - second) * 1000.0)]}{place}{client_ip}"
+                f'","client_port":{integer(client_port)}{method_text}'
+                f'{encode_basestring_ascii(target.decode("latin-1"))}{host_text}'
+                f'{integer(status) if status else "null"},"bytes_in":{integer(bytes_in)}'
+                f',"bytes_out":{integer(bytes_out)}{served}{whole}{part},"total_ms":{integer(total_us // 1000)}'
+                f"{FRACTIONS[total_us % 1000]}{ENDINGS[termination]}"
             )
         else:
             request = "-"
@@ -149,16 +173,47 @@ class AccessLog:
                 request = f"{self._text(method)} {common_text(target)}{version}"
             self._lines.append(
                 f'{client_ip} - - [{self._second_text} +0000] "{request}" '
-                f"{INTEGERS[status] if status else '-'} {bytes_out if bytes_out else '-'}\n"
+                f"{integer(status) if status else '-'} {integer(bytes_out) if bytes_out else '-'}\n"
             )
         if len(self._lines) >= BATCH:
             self._hand_over()
+
+    def _place(self, listener: str, rule: str) -> str:
+        rule_text = f'"{rule}"' if rule else "null"
+        text = f'{self._after_time}{listener}","rule":{rule_text},"client_ip":"'
+        self._places.setdefault(listener, {})[rule] = text
+        return text
+
+    def _method(self, method: bytes) -> str:
+        text = f',"method":{json_text(method)},"target":'
+        if len(self._methods) < TEXTS and len(method) <= 255:
+            self._methods[method] = text
+        return text
+
+    def _host(self, host: bytes, minor: int) -> str:
+        version = HTTP_JSON[minor] if minor >= 0 else "null"
+        text = f',"version":{version},"host":{json_text(host)},"status":'
+        if minor == 1 and len(self._hosts) < TEXTS and len(host) <= 255:
+            self._hosts[host] = text
+        return text
+
+    def _serving(self, backend: str, tries: int, reused: bool, connect_us: int) -> str:
+        backend_text = f'"{backend}"' if backend else "null"
+        text = (
+            f',"backend":{backend_text},"tries":{tries},"reused":{"true" if reused else "false"},'
+            f'"connect_ms":{milliseconds(connect_us)},"first_byte_ms":'
+        )
+        if reused and tries == 1 and connect_us == 0:
+            if len(self._served) >= SMALL:
+                self._served.clear()  # ids come and go over the API
+            self._served[backend] = text
+        return text
 
     def _text(self, raw: bytes) -> str:
         """The escaped form of what repeats."""
         text = self._texts.get(raw)
         if text is None:
-            text = json_text(raw) if self._json else common_text(raw)
+            text = common_text(raw)
             if len(self._texts) < TEXTS and len(raw) <= 255:
                 self._texts[raw] = text
         return text
@@ -173,7 +228,7 @@ class AccessLog:
         rest = second - day * DAY
         clock = f"{TWO[rest // 3600]}:{TWO[rest // 60 % 60]}:{TWO[rest % 60]}"
         self._second = second
-        self._second_text = f"{self._day_text}{'T' if self._json else ':'}{clock}"
+        self._second_text = f'{{"time":"{self._day_text}T{clock}' if self._json else f"{self._day_text}:{clock}"
 
     def _hand_over(self) -> None:
         lines = self._lines

@@ -28,6 +28,7 @@ from txlb.forwarding.http.sides import ClientSide
 from txlb.net.listener import Gate
 
 END_OF_HEAD: Final = b"\r\n\r\n"
+SHORT: Final = 4096
 MAX_PIPELINED: Final = 65536
 MAX_TRAILER: Final = 16384
 BODY_PROGRESS: Final = 4096
@@ -222,7 +223,11 @@ class ClientConnection(ClientSide):
         self.advancing = True
         while self.state == HEAD and self.inbox and not self.blocked:
             data = self.inbox
-            end = data.find(END_OF_HEAD)
+            size = len(data)
+            if size <= SHORT and size <= self.settings.max_head and data.endswith(END_OF_HEAD):
+                end = size - 4  # most likely one request without a body; `_take` makes sure
+            else:
+                end = data.find(END_OF_HEAD)
             if end < 0:
                 self.inbox = b""
                 self._more_head(data)
@@ -283,6 +288,12 @@ class ClientConnection(ClientSide):
             return
         head = parse_request(data, start, end, settings.cache, settings.max_line)
         if head.status:
+            first = data.find(END_OF_HEAD, start)
+            if first != end:
+                # There were several: an empty line inside a head is always refused, so none
+                # was taken for part of another.
+                self._take(data, first)
+                return
             too_large = head.status == 414 or head.status == 431
             self._refuse(head, ends.REQUEST_TOO_LARGE if too_large else ends.BAD_REQUEST)
             return
