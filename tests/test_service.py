@@ -120,11 +120,12 @@ def test_a_bad_file_is_refused_with_every_error_on_a_line(configured: Configured
     configured.write(workerz=1, timeouts={"conect": "1s"})
     done = run(*twistd("txlb", f"--config={configured.path}", *check))
     assert done.returncode == 1
-    lines = done.stderr.splitlines()
-    assert len(lines) == 2
-    assert all(line.startswith(f"{configured.path}:1:") for line in lines)
-    assert "did you mean workers?" in done.stderr
-    assert "did you mean connect?" in done.stderr
+    text, nothing = (done.stdout, done.stderr) if check else (done.stderr, done.stdout)
+    assert nothing == ""
+    assert len(text.splitlines()) == 2
+    assert all(line.startswith(f"{configured.path}:1:") for line in text.splitlines())
+    assert "did you mean workers?" in text
+    assert "did you mean connect?" in text
 
 
 def test_a_missing_file_is_named():

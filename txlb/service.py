@@ -107,7 +107,11 @@ class Options(usage.Options):
         if self["config"]:
             self["config"] = os.path.abspath(self["config"])  # twistd may change the directory
         if self["check"]:
-            loaded = _load(self)
+            try:
+                loaded = _load(self)
+            except SystemExit as errors:
+                print(errors)  # noqa: T201
+                raise SystemExit(1) from errors
             for warning in loaded.warnings:
                 print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
             print("ok")  # noqa: T201

@@ -193,7 +193,7 @@ async def test_gauges_of_the_dead_are_zeroed_and_counters_go_on(running: Callabl
     import socket
 
     with socket.create_connection(("127.0.0.1", one.port)):
-        await one.until(lambda: one.total("connections") == 1)
+        await one.until(lambda: one.total("connections_total") == 2)
         one.kill(0)
         await one.until(lambda: one.total("connections") == 0)
     assert one.total("connections_total") == 2
