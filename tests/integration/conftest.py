@@ -1,7 +1,7 @@
 """Fixtures of the tests that run a whole txlb as a process and look at it from outside.
 
-A module whose tests share one txlb asks for ``balancer`` (with the module's ``SETTINGS``) and ``origin``, its one
-backend; a test that needs a txlb of its own takes ``start_balancer``.
+A module whose tests share one txlb asks for ``balancer`` (with the module's ``SETTINGS``) and ``origin``,
+its one backend; a test that needs a txlb of its own takes ``start_balancer``.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Balancer:
         prefix: Sequence[str] = (),
         **settings: Any,
     ) -> None:
-        """``ports``: of backends ``b0`` … behind one rule; ``settings``: top-level keys of the configuration."""
+        """``ports``: of backends ``b0`` … behind one rule; ``settings``: top-level keys."""
         self.folder = folder
         self.log_path = folder / "access.log"
         self.workers = workers
@@ -219,8 +219,9 @@ class Nginx:
             f"daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes {workers};\n"
             "events { worker_connections 4096; }\n"
             "http { access_log off; keepalive_requests 1000000; client_max_body_size 0;\n"
-            f"client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;"
-            f" uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n{servers}\n}}\n"
+            f"client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
+            f"fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n"
+            f"{servers}\n}}\n"
         )
         tool = find_tool("nginx")
         assert tool is not None

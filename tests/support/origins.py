@@ -2,11 +2,11 @@
 
 Rules:
 
-* An `Origin` listens from the start, so that its port is its own; it accepts only while it is `serving`.
-* Its script is a function called once per connection, in a thread, with a `Wire`. What the script reads through
-  `Visit.request` is recorded, in order, in ``visits``.
-* At the end of ``with origin.serving(…)`` every connection is closed and every thread has ended; an exception in a
-  script fails the test, apart from the peer's leaving (`Ended`, reset), which is recorded.
+* An `Origin` listens from the start, so that its port is its own; it accepts while it is `serving`.
+* Its script is a function called once per connection, in a thread, with a `Visit`. What the script reads
+  through `Visit.request` is recorded, in order, in ``visits``.
+* At the end of ``with origin.serving(…)`` every connection is closed and every thread has ended; an
+  exception in a script fails the test, apart from the peer's leaving (`Ended`, reset): that is recorded.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A TCP connection read and written by the byte, with HTTP/1.1 framing on top: for clients and origins in tests.
+"""A TCP connection by the byte, with HTTP/1.1 framing on top: for clients and origins in tests.
 
 Rules:
 
-* Nothing is repaired: heads keep their exact bytes, names keep their case, and framing that does not add up is
-  an `AssertionError`.
+* Nothing is repaired: heads keep their exact bytes, names keep their case, and framing that does not add
+  up is an `AssertionError`.
 * Everything blocks, and nothing for longer than `PATIENCE` seconds.
 """
 
