@@ -18,13 +18,16 @@ class Answers:
     """Answers by class of status code, and how long they took."""
 
     __slots__ = (
+        "_latency",
         "code_1xx",
         "code_2xx",
         "code_3xx",
         "code_4xx",
         "code_5xx",
         "column",
-        "latency",
+        "latency_0",
+        "latency_1",
+        "latency_2",
         "latency_sum_us",
         "requests",
         "touched",
@@ -35,7 +38,10 @@ class Answers:
     code_3xx: int
     code_4xx: int
     code_5xx: int
-    latency: list[int]  # counts per bucket of txlb.core.latency
+    latency_0: int  # counts of the first buckets of txlb.core.latency
+    latency_1: int
+    latency_2: int
+    _latency: list[int]  # and of the others, from index 3
     latency_sum_us: int
     column: int  # where the scoreboard keeps this thing's block; -1 = nowhere yet
     touched: bool
@@ -47,10 +53,18 @@ class Answers:
         self.code_3xx = 0
         self.code_4xx = 0
         self.code_5xx = 0
-        self.latency = [0] * BUCKETS
+        self.latency_0 = 0
+        self.latency_1 = 0
+        self.latency_2 = 0
+        self._latency = [0] * BUCKETS
         self.latency_sum_us = 0
         self.column = -1
         self.touched = True
+
+    @property
+    def latency(self) -> list[int]:
+        """Counts per bucket of `txlb.core.latency`."""
+        return [self.latency_0, self.latency_1, self.latency_2, *self._latency[3:]]
 
     def count_answer(self, status: int, us: int, bucket: int) -> None:
         """One final answer: its status code, its duration and that duration's `latency.bucket_of`."""
@@ -65,7 +79,15 @@ class Answers:
             self.code_4xx += 1
         else:
             self.code_5xx += 1
-        self.latency[bucket] += 1
+        # Small ones are native integers: a list would make an object of every count.
+        if bucket == 0:
+            self.latency_0 += 1
+        elif bucket == 1:
+            self.latency_1 += 1
+        elif bucket == 2:
+            self.latency_2 += 1
+        else:
+            self._latency[bucket] += 1
         self.latency_sum_us += us
         self.touched = True
 
@@ -75,5 +97,6 @@ class Answers:
         """Go on from a predecessor's counts."""
         self.requests = requests
         self.code_1xx, self.code_2xx, self.code_3xx, self.code_4xx, self.code_5xx = codes
-        self.latency = list(latency)
+        self.latency_0, self.latency_1, self.latency_2 = latency[0], latency[1], latency[2]
+        self._latency = list(latency)
         self.latency_sum_us = latency_sum_us

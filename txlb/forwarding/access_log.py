@@ -161,10 +161,10 @@ class AccessLog:
             self._lines.append(
                 f"{self._second_text}{FRACTIONS[int((wall - second) * 1000.0)]}{place}{client_ip}"
                 f'","client_port":{integer(client_port)}{method_text}'
-                f'{encode_basestring_ascii(target.decode("latin-1"))}{host_text}'
+                f"{encode_basestring_ascii(target.decode('latin-1'))}{host_text}"
                 f'{integer(status) if status else "null"},"bytes_in":{integer(bytes_in)}'
-                f',"bytes_out":{integer(bytes_out)}{served}{whole}{part},"total_ms":{integer(total_us // 1000)}'
-                f"{FRACTIONS[total_us % 1000]}{ENDINGS[termination]}"
+                f',"bytes_out":{integer(bytes_out)}{served}{whole}{part}'
+                f',"total_ms":{integer(total_us // 1000)}{FRACTIONS[total_us % 1000]}{ENDINGS[termination]}'
             )
         else:
             request = "-"
@@ -228,7 +228,9 @@ class AccessLog:
         rest = second - day * DAY
         clock = f"{TWO[rest // 3600]}:{TWO[rest // 60 % 60]}:{TWO[rest % 60]}"
         self._second = second
-        self._second_text = f'{{"time":"{self._day_text}T{clock}' if self._json else f"{self._day_text}:{clock}"
+        self._second_text = f"{self._day_text}{'T' if self._json else ':'}{clock}"
+        if self._json:
+            self._second_text = '{"time":"' + self._second_text
 
     def _hand_over(self) -> None:
         lines = self._lines

@@ -42,7 +42,9 @@ class Relay(Timed):
     backend_done: bool
     ended: bool
 
-    def __init__(self, loop: Loop, owner: RelayOwner, client: Transport, backend: Transport, idle_timeout: float) -> None:
+    def __init__(
+        self, loop: Loop, owner: RelayOwner, client: Transport, backend: Transport, idle_timeout: float
+    ) -> None:
         super().__init__()
         self.loop = loop
         self.owner = owner

@@ -26,7 +26,6 @@ import socket
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
-
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
@@ -39,7 +38,7 @@ HIGH_WATER: Final = 65536
 READ_MIN: Final = 16384
 READ_MAX: Final = 131072
 SEND_PROGRESS: Final = 16384
-DONTWAIT: Final = int(socket.MSG_DONTWAIT)
+DONTWAIT: Final[Any] = int(socket.MSG_DONTWAIT)
 PEEK: Final = int(socket.MSG_DONTWAIT | socket.MSG_PEEK)
 DONE: Final = Failure(ConnectionDone())
 ABORTED: Final = Failure(ConnectionAborted())
@@ -52,6 +51,8 @@ class StreamTransport(Transport):
 
     loop: Loop
     sock: Any
+    recv: Any
+    send: Any
     fd: int
     protocol: StreamProtocol | None
     peer: Any
@@ -79,6 +80,8 @@ class StreamTransport(Transport):
         super().__init__()
         self.loop = loop
         self.sock = sock
+        self.recv = sock.recv
+        self.send = sock.send
         self.fd = sock.fileno()
         self.protocol = None
         self.peer = peer
@@ -138,7 +141,7 @@ class StreamTransport(Transport):
         if protocol is None:
             return
         try:
-            data: bytes = self.sock.recv(self.read_size, DONTWAIT)
+            data: bytes = self.recv(self.read_size, DONTWAIT)
         except BlockingIOError:
             return
         except OSError as why:
@@ -193,7 +196,7 @@ class StreamTransport(Transport):
             self._check_high_water()
             return
         try:
-            sent: int = self.sock.send(data, DONTWAIT)
+            sent: int = self.send(data, DONTWAIT)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -211,7 +214,7 @@ class StreamTransport(Transport):
         while self.pending_size and self.connected:
             data = b"".join(self.pending) if len(self.pending) > 1 else self.pending[0]
             try:
-                sent: int = self.sock.send(data, DONTWAIT)
+                sent: int = self.send(data, DONTWAIT)
             except BlockingIOError:
                 self.pending = [data]
                 return
@@ -322,6 +325,8 @@ class StreamTransport(Transport):
         self.deadline = 0.0
         self.loop.remove(self.fd, True)
         self.sock.close()
+        self.recv = None
+        self.send = None
         self.producer = None
         protocol = self.protocol
         self.protocol = None
@@ -330,7 +335,7 @@ class StreamTransport(Transport):
 
     def is_stale(self) -> bool:
         try:
-            self.sock.recv(1, PEEK)
+            self.recv(1, PEEK)
         except BlockingIOError:
             return False
         except OSError:

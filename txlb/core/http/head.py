@@ -44,17 +44,23 @@ class FieldCache:
 
     young: dict[bytes, Fields]
     old: dict[bytes, Fields]
+    last: Fields | None
     max_fields: int
 
     def __init__(self, max_fields: int) -> None:
         self.young = {}
         self.old = {}
+        self.last = None
         self.max_fields = max_fields
 
     def fields(self, block: bytes) -> Fields:
         """`scan_fields` of a request's block, remembered if it was not refused."""
+        found = self.last
+        if found is not None and found.block == block:
+            return found
         found = self.young.get(block)
         if found is not None:
+            self.last = found
             return found
         found = self.old.get(block)
         if found is None:
@@ -163,12 +169,20 @@ def parse_request(data: bytes, start: int, end: int, cache: FieldCache, max_line
     return head
 
 
-def _minor(data: bytes, start: int, end: int) -> int:
+def _minor(data: bytes, start: i64, end: i64) -> i64:
     """Minor version; -1 malformed, -2 well-formed but not 1.x."""
-    if end - start != 8 or data[start : start + 5] != b"HTTP/" or data[start + 6] != 0x2E:
+    if end - start != 8 or data[start + 6] != 0x2E:
         return -1
-    major = data[start + 5] - 48
-    minor = data[start + 7] - 48
+    if (
+        data[start] != 0x48
+        or data[start + 1] != 0x54
+        or data[start + 2] != 0x54
+        or data[start + 3] != 0x50
+        or data[start + 4] != 0x2F
+    ):
+        return -1
+    major: i64 = data[start + 5] - 48
+    minor: i64 = data[start + 7] - 48
     if not (0 <= major <= 9 and 0 <= minor <= 9):
         return -1
     if major != 1:

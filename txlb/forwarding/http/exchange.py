@@ -20,7 +20,7 @@ from txlb.core import outcome as outcomes
 from txlb.core import termination as ends
 from txlb.core.backend import Backend
 from txlb.core.http.forward import CLOSE, KEEP_ALIVE, request_head, response_head
-from txlb.core.http.head import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
+from txlb.core.http.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from txlb.core.http.retry import IDEMPOTENT, may_connect_again, may_resend
 from txlb.core.pool import Lease, Pool
 from txlb.forwarding.http.sides import BackendSide, ClientSide

@@ -17,6 +17,7 @@ from txlb.net.connector import Connecting, Receiver
 from txlb.net.loop import Loop
 from txlb.net.stream import StreamTransport
 
+
 class Attempt(Receiver):
     """One connect on behalf of one exchange."""
 
