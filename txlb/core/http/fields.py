@@ -9,8 +9,9 @@ Rules (RFC 9110 §5, RFC 9112 §5; where a recipient may choose, the strict choi
 * What decides framing and routing is read here, once: Host, Content-Length,
   Transfer-Encoding, Connection, Upgrade, Expect, Max-Forwards. Host, Expect and
   Max-Forwards mean nothing in answers and are not looked at there.
-* Content-Length is one field of 1…18 digits. A transfer coding other than chunked,
-  anything after chunked and empty list elements are not understood.
+* Content-Length is one field of 1…18 digits. Nothing comes after chunked; empty list
+  elements and tabs in Transfer-Encoding are refused, for others read something else there.
+  Other codings than chunked are noted (``foreign_coding``), for nobody here decodes them.
 * Framing fields not written as everybody writes them (another blank than one space,
   leading zeros, ``Chunked``) are valid but written anew (``restated``): no later parser is
   to find another number in them.
@@ -256,7 +257,10 @@ def _note(fields: Fields, kind: int, value: bytes, start: int, end: int) -> None
                 _restate(fields, start, end, b"Content-Length: %d\r\n" % fields.content_length)
     elif kind == TRANSFER_ENCODING:
         _note_coding(fields, value)
-        if end - start != 28 or fields.block[start + 18 : end - 2] != b" chunked":
+        raw = fields.block[start + 18 : end - 2]
+        if b"\t" in raw:
+            fields.refuse(400, "tab in Transfer-Encoding")
+        elif raw != b" chunked":
             _restate(fields, start, end, b"Transfer-Encoding: chunked\r\n")
     elif kind == HOP:
         fields.cuts += [start, end]
