@@ -10,14 +10,14 @@ import pytest_twisted
 from support.http import get
 from support.ports import free_port
 
+from txlb.control.balancer import LoadBalancer
 from txlb.demo import demo
-from txlb.service import LoadBalancer
 
 
 @pytest.fixture
 def started(running_reactor: Any, nothing_left: None, capsys: Any) -> Iterator[LoadBalancer]:
     binds = {"listener": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"}
-    service = demo(running_reactor, **binds)
+    service = demo(running_reactor, owns_process=False, **binds)
     service.privilegedStartService()
     service.startService()
     yield service

@@ -23,7 +23,8 @@ from support.processes import Program, child_environment, pause, python, twistd
 from twisted.internet.defer import Deferred, gatherResults
 
 import txlb
-from txlb.service import Options, StartFailure
+from txlb.control.balancer import StartFailure
+from txlb.service import Options
 
 TAC = str(Path(__file__).parent / "support" / "stand_in_tac.py")
 DAEMON = "from twisted.scripts.twistd import run; run()"

@@ -15,9 +15,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from txlb.control.balancer import LoadBalancer
 from txlb.core.model import AccessLogSpec, BackendSpec, ListenerSpec, RuleSpec, Snapshot
 from txlb.net.sockets import close_all, listen_tcp
-from txlb.service import LoadBalancer, build
+from txlb.service import build
 
 LISTENER = "127.0.0.1:8080"
 ADMIN = "127.0.0.1:9900"
@@ -122,12 +123,13 @@ class DemoConfiguration:
     warnings: tuple[str, ...] = ()
 
 
-def demo(reactor: Any, **bind: Any) -> LoadBalancer:
+def demo(reactor: Any, owns_process: bool = True, **bind: Any) -> LoadBalancer:
     """The load balancer with its backends; ``bind`` as in `demo_snapshot`."""
     backends = DemoBackends(reactor)
     return build(
         demo_snapshot(backends.specs, **bind),
         reactor,
+        owns_process=owns_process,
         companions=[backends],
         started=lambda: print(TRY, file=sys.__stdout__, flush=True),
     )

@@ -1,18 +1,13 @@
 """``twistd txlb``: options, and the composition root of the control process.
 
-Order matters here. `makeService` only reads the configuration, so that its errors appear on the
-console and before any fork. ``privilegedStartService`` binds (still root, still able to refuse),
-``startService`` makes shared memory and children (in the process that stays, with the user that stays).
-Whatever fails there is a `StartFailure`: one line, exit status 1, in the foreground and daemonised.
+`makeService` only reads the configuration, so that its errors appear on the console and before
+any fork; what happens then is in `txlb.control.balancer`.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import os
-import resource
-import signal
 import site
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-from twisted.python import usage
-from twisted.python.failure import Failure
-
 import twisted
+from twisted.python import usage
+
 import txlb
 from txlb.build_info import build_kind
 from txlb.control.admin import AdminListener
+from txlb.control.balancer import LoadBalancer
 from txlb.control.fleet import Fleet
 from txlb.control.listening import ListeningSockets
 from txlb.control.local import LocalWorker
@@ -38,36 +30,9 @@ from txlb.control.scoreboard import Scoreboard
 from txlb.control.supervisor import Supervisor
 from txlb.control.worker_process import default_command, worker_environment
 from txlb.core.model import Snapshot
-from txlb.errors import ConfigError, TxlbError
-
-# timeout(1) and some managers signal a process and then its group: that is one request to end, not two.
-SAME_SIGNAL = 0.2
+from txlb.errors import ConfigError
 
 PlaneFactory = Callable[[Any, memoryview, str], Any]
-
-
-class StartFailure(SystemExit, Exception):
-    """Ends the start with one plain line, in the log and on standard error, and exit status 1.
-
-    As an `Exception` twistd handles it (pid file removed, the waiting parent of a daemon
-    told); as `SystemExit` it ends the interpreter without a traceback.
-    """
-
-    __module__ = "builtins"  # twistd passes only 100 bytes, module first, to a daemon's parent
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.code = 1
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
-    def report(self) -> None:
-        """Log it; and print it where the start was typed, which a log going elsewhere would hide."""
-        LoadBalancer.log.critical("{message}", message=self.message)
-        if sys.__stderr__ is not None:
-            print(f"txlb: {self.message}", file=sys.__stderr__, flush=True)
 
 
 class Options(usage.Options):
@@ -119,7 +84,10 @@ class Options(usage.Options):
 
 
 class LoadBalancer(Service):
-    """The control process as a Twisted service."""
+    """The control process as a Twisted service.
+
+    ``owns_process`` is False where txlb is a guest: signals and the garbage collector are then not ours to set.
+    """
 
     name = "txlb"
     log = Logger()
@@ -129,14 +97,14 @@ class LoadBalancer(Service):
         reactor: Any,
         node: Node,
         admin: AdminListener | None,
-        signals: bool = True,
+        owns_process: bool = True,
         companions: Sequence[Service] = (),
         started: Callable[[], None] = lambda: None,
     ) -> None:
         self._reactor = reactor
         self.node = node
         self.admin = admin
-        self._signals = signals
+        self._owns_process = owns_process
         self._companions = companions
         self._started = started
         self._bound = False
@@ -158,7 +126,7 @@ class LoadBalancer(Service):
         except (OSError, TxlbError) as error:
             raise self._refused(f"cannot start: {error}") from error
         running.addCallbacks(self._serving, self._cannot_serve)
-        if self._signals:
+        if self._owns_process:
             self._reactor.callWhenRunning(self._install_signals)
 
     def stopService(self) -> Deferred[None]:
@@ -225,8 +193,9 @@ class LoadBalancer(Service):
             backends=len(snapshot.backends),
             generation=snapshot.generation,
         )
-        gc.collect()
-        gc.freeze()
+        if self._owns_process:
+            gc.collect()
+            gc.freeze()
         self._started()
 
     def _cannot_serve(self, failure: Failure) -> None:
@@ -341,14 +310,3 @@ def _load(options: Options) -> Loaded:
         return _load_file(options["config"])
     except ConfigError as error:
         raise SystemExit(str(error)) from error
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (ValueError, OSError) as error:
-            LoadBalancer.log.warn(
-                "cannot raise the limit of open files above {n}: {error}", n=soft, error=error
-            )
