@@ -220,7 +220,8 @@ class Nginx:
             "events { worker_connections 4096; }\n"
             "http { access_log off; keepalive_requests 1000000; client_max_body_size 0;\n"
             f"client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
-            f"fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n"
+            f"fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;\n"
+            f"scgi_temp_path {folder}/scgi;\n"
             f"{servers}\n}}\n"
         )
         tool = find_tool("nginx")
