@@ -218,7 +218,7 @@ async def test_a_second_instance_is_refused_with_one_line(
     assert daemonised.returncode == 1
     assert line in daemonised.stderr + daemonised.stdout
     assert line in log.read_text()
-    assert not pid_file.exists()
+    await until(lambda: not pid_file.exists())  # twistd removes it after it told its parent
     assert get_now(configured.port).status == 200  # the first one never noticed
 
 
