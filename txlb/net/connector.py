@@ -19,6 +19,7 @@ from mypy_extensions import mypyc_attr
 
 from txlb.core import outcome as outcomes
 from txlb.net.loop import WRITE, Handler, Loop
+from txlb.net.splicing import SplicingTransport
 from txlb.net.stream import StreamTransport
 
 OURS: Final = frozenset(
@@ -87,7 +88,7 @@ class Connecting(Handler):
             self._fail(outcome_of(code))
             return
         self.deadline = 0.0
-        transport = StreamTransport(self.loop, self.sock, self.peer, self.send_timeout)
+        transport = SplicingTransport(self.loop, self.sock, self.peer, self.send_timeout)
         self.sock = None
         self.receiver = None
         receiver.connected(transport)

@@ -145,6 +145,7 @@ class HostedLoop:
         elif self._descriptor is not None:
             self._reactor.removeReader(self._descriptor)
         self._descriptor = None
+        self.loop.pipes.close()
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = None

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
+from txlb.net.splice import PipeStore
 from txlb.net.timers import Timed, TimerWheel
 
 BATCH: Final = 64
@@ -50,6 +51,7 @@ class Loop:
     handlers: dict[int, Handler]
     forgets_closed: bool
     deferred: list[Handler]
+    pipes: PipeStore
     failures: int
     last_failure: BaseException | None
 
@@ -65,6 +67,7 @@ class Loop:
         self.handlers = {}
         self.forgets_closed = forgets_closed
         self.deferred = []
+        self.pipes = PipeStore()
         self.failures = 0
         self.last_failure = None
 

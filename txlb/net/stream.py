@@ -125,16 +125,28 @@ class StreamTransport(Transport):
     def ready(self, events: int) -> None:
         if self.closing:
             return
-        if events & WRITE and self.pending_size:
-            self._flush()
+        if events & WRITE:
+            self._writable()
         if events & READ and not self.paused and not self.read_closed:
             if self.connected and not self.closing:
-                self._read()
+                self._readable()
         elif events & (ERROR | HANGUP) and self.connected:
             self._hung_up(events)
 
     def failed(self, why: BaseException) -> None:
         self._lost(Failure(why))
+
+    def _readable(self) -> None:
+        self._read()
+
+    def _writable(self) -> None:
+        if self.pending_size:
+            self._flush()
+
+    def _wanted(self) -> int:
+        """The events to be told of."""
+        wanted = 0 if self.paused or self.read_closed else READ
+        return wanted | WRITE if self.pending_size else wanted
 
     def _read(self) -> None:
         protocol = self.protocol
@@ -172,9 +184,7 @@ class StreamTransport(Transport):
         self.loop.remove(self.fd, False)
 
     def _update(self) -> None:
-        interest = 0 if self.paused or self.read_closed else READ
-        if self.pending_size:
-            interest |= WRITE
+        interest = self._wanted()
         if self.parked:
             if interest:
                 self.parked = False

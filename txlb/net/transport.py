@@ -53,6 +53,14 @@ class Transport(Handler):
     def unregisterProducer(self) -> None:
         raise NotImplementedError
 
+    def splice_to(self, sink: Transport, size: int, owner: StreamProtocol) -> bool:
+        """Have the next ``size`` bytes moved to ``sink`` by the kernel; False: not here."""
+        return False
+
+    def is_backed_up(self) -> bool:
+        """The peer does not take what was sent."""
+        return self.pending_size > 0
+
     def is_stale(self) -> bool:
         """Nobody should use this idle connection: the peer closed it, or spoke unasked."""
         return False
@@ -80,6 +88,12 @@ class StreamProtocol(Timed):
 
     def connectionLost(self, reason: Any) -> None:
         """Heard once, last."""
+
+    def spliced(self, size: int) -> None:
+        """``size`` bytes more have left our connection towards the sink of `Transport.splice_to`."""
+
+    def splice_ended(self) -> None:
+        """All of them have reached the sink."""
 
     def pauseProducing(self) -> None:
         """More than the high-water mark waits: write no more for now."""

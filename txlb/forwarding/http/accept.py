@@ -7,7 +7,7 @@ from typing import Any
 from txlb.forwarding.http.client import ClientConnection
 from txlb.forwarding.http.settings import HttpSettings
 from txlb.net.listener import Acceptor, Gate
-from txlb.net.stream import StreamTransport
+from txlb.net.splicing import SplicingTransport
 
 MAPPED = "::ffff:"
 
@@ -28,4 +28,4 @@ class HttpAcceptor(Acceptor):
         if ip.startswith(MAPPED) and "." in ip:
             ip = ip[7:]  # an IPv4 client of a dual-stack listener
         protocol = ClientConnection(settings, self.gate, ip, peer[1])
-        StreamTransport(settings.loop, sock, peer, settings.send_timeout).start(protocol)
+        SplicingTransport(settings.loop, sock, peer, settings.send_timeout).start(protocol)

@@ -24,6 +24,7 @@ from txlb.core.http.head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseH
 from txlb.errors import SendStalled
 from txlb.forwarding.http.exchange import Exchange
 from txlb.forwarding.http.sides import BackendSide
+from txlb.net.splice import SPLICE_FROM
 
 MAX_HEAD: Final = 65536
 MAX_FIELDS: Final = 500
@@ -300,6 +301,8 @@ class BackendConnection(BackendSide):
                 exchange.send_to_client(out + data[body_start:] if extra else out)
             if self.left == 0:
                 exchange.response_ended()
+            elif self.left >= SPLICE_FROM:
+                self._splice(exchange)
             return
         self.left = head.content_length
         if framing == CHUNKED:
@@ -321,6 +324,8 @@ class BackendConnection(BackendSide):
             exchange.send_to_client(data)
             if self.left == 0:
                 exchange.response_ended()
+            elif self.left >= SPLICE_FROM:
+                self._splice(exchange)
         elif framing == CHUNKED:
             chunks = self.chunks
             if chunks is None:
@@ -340,6 +345,22 @@ class BackendConnection(BackendSide):
             exchange.send_to_client(b"%x\r\n" % len(data) + data + b"\r\n")
         else:
             exchange.send_to_client(data)
+
+    def _splice(self, exchange: Exchange) -> None:
+        """Have the kernel move the rest of a long body."""
+        self.transport.splice_to(exchange.client.transport, self.left, self)
+
+    def spliced(self, size: int) -> None:
+        self.left -= size
+        self.backend.bytes_in += size
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.heard_from_backend(self)
+            exchange.response_spliced(size)
+
+    def splice_ended(self) -> None:
+        if self.exchange is not None:
+            self.exchange.response_ended()
 
     def _upgraded(self, exchange: Exchange, head: ResponseHead, data: bytes, end: int) -> None:
         if not exchange.may_upgrade(head):

@@ -26,6 +26,7 @@ from txlb.forwarding.http.exchange import Exchange
 from txlb.forwarding.http.settings import HttpSettings
 from txlb.forwarding.http.sides import ClientSide
 from txlb.net.listener import Gate
+from txlb.net.splice import SPLICE_FROM
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 SHORT: Final = 4096
@@ -167,14 +168,16 @@ class ClientConnection(ClientSide):
             else:
                 self._refuse(refused(408, "head too slow"), ends.HEADER_TIMEOUT)
         elif state == BODY:
-            if self.reading_paused:
+            exchange = self.exchange
+            backend = None if exchange is None else exchange.backend
+            if self.reading_paused or (backend is not None and backend.transport.is_backed_up()):
                 settings.loop.arm(self, settings.client_body)
             elif self.body_size - self.body_mark >= BODY_PROGRESS:
                 self.body_mark = self.body_size
                 settings.loop.arm(self, settings.client_body)
-            elif self.exchange is not None:
+            elif exchange is not None:
                 settings.errors_client_timeout += 1
-                self.exchange.request_refused(408, ends.BODY_TIMEOUT)
+                exchange.request_refused(408, ends.BODY_TIMEOUT)
         elif state == LINGER:
             if self.transport.pending_size:
                 settings.loop.arm(self, LINGER_TIME)  # the answer is not all sent: that has its own deadline
@@ -346,6 +349,8 @@ class ClientConnection(ClientSide):
             self.left -= size
             self.body_size = size
             exchange.begin(data[body:] if size else b"", False)
+            if self.left >= SPLICE_FROM:
+                self._splice()
 
     # -- bodies ------------------------------------------------------------------------------------
 
@@ -365,6 +370,8 @@ class ClientConnection(ClientSide):
                 self.state = WAIT
                 self.deadline = 0.0
             exchange.request_data(data, self.left == 0)
+            if self.left >= SPLICE_FROM:
+                self._splice()
             return
         chunks = self.chunks
         if chunks is None:
@@ -387,6 +394,24 @@ class ClientConnection(ClientSide):
                 self.inbox = data[chunks.used :]
         if out or done:
             exchange.request_data(out, done)
+
+    def _splice(self) -> None:
+        """Have the kernel move the rest of a long body, if a backend is there to take it."""
+        exchange = self.exchange
+        if exchange is not None and exchange.backend is not None and self.state == BODY:
+            self.transport.splice_to(exchange.backend.transport, self.left, self)
+
+    def spliced(self, size: int) -> None:
+        self.left -= size
+        self.body_size += size
+        if self.exchange is not None:
+            self.exchange.request_spliced(size)
+
+    def splice_ended(self) -> None:
+        self.state = WAIT
+        self.deadline = 0.0
+        if self.exchange is not None:
+            self.exchange.request_data(b"", True)
 
     # -- commands of the exchange ----------------------------------------------------------------------
 

@@ -256,6 +256,18 @@ class Exchange(RelayOwner):
             if done:
                 self.settings.loop.arm(side, self.settings.backend_response)
 
+    def request_spliced(self, size: int) -> None:
+        """More of the request's body went straight to the backend: it cannot be sent again."""
+        self.bytes_in += size
+        self.held += size
+        self.hold = None
+        if self.last_backend is not None:
+            self.last_backend.bytes_out += size
+
+    def response_spliced(self, size: int) -> None:
+        """More of the answer went straight to the client."""
+        self.bytes_out += size
+
     def _hold(self, data: bytes, unsent: bool) -> None:
         if unsent:
             if self.hold is None:
@@ -282,7 +294,7 @@ class Exchange(RelayOwner):
 
     def is_client_slow(self, side: BackendSide) -> bool:
         """The backend is silent because the client does not take the answer; wait on."""
-        if self.answer_begun and self.client.blocked:
+        if self.answer_begun and (self.client.blocked or self.client.transport.is_backed_up()):
             self.settings.loop.arm(side, self.settings.backend_response)
             return True
         return False
