@@ -7,6 +7,8 @@ Rules:
 * One wake-up handles at most `BATCH` events, so that timers and the reactor's own
   descriptors are never starved; what is left over wakes the reactor again.
 * An exception in a handler ends that handler (`Handler.failed`), never the loop.
+* A descriptor's number may be closed and used again within a batch: who is added in a batch
+  hears of its events from the next one on.
 * ``now`` is read once a batch: every decision of a batch sees one time.
 * A `Loop` knows nothing of Twisted; `txlb.net.hosting` puts it under a reactor.
 """
@@ -51,6 +53,8 @@ class Loop:
     handlers: dict[int, Handler]
     forgets_closed: bool
     deferred: list[Handler]
+    dispatching: bool
+    added: set[int]  # descriptors, in the running batch
     pipes: PipeStore
     failures: int
     last_failure: BaseException | None
@@ -67,12 +71,16 @@ class Loop:
         self.handlers = {}
         self.forgets_closed = forgets_closed
         self.deferred = []
+        self.dispatching = False
+        self.added = set()
         self.pipes = PipeStore()
         self.failures = 0
         self.last_failure = None
 
     def add(self, fd: int, handler: Handler, events: int) -> None:
         self.handlers[fd] = handler
+        if self.dispatching:
+            self.added.add(fd)
         self.poller.register(fd, events)
 
     def modify(self, fd: int, events: int) -> None:
@@ -113,14 +121,19 @@ class Loop:
         """Hand one batch of ``(fd, events)`` to the handlers."""
         self.now = monotonic()
         handlers = self.handlers
+        added = self.added
+        self.dispatching = True
         for fd, mask in events:
             handler = handlers.get(fd)
-            if handler is None:
+            if handler is None or (added and fd in added):
                 continue
             try:
                 handler.ready(mask)
             except Exception as why:
                 self._contain(handler, why)
+        self.dispatching = False
+        if added:
+            added.clear()
         if self.deferred:
             self.run_deferred()
 
