@@ -121,7 +121,7 @@ class Relay(Timed):
 
     def _end(self, timed_out: bool) -> None:
         self.ended = True
-        self.deadline = 0.0
+        self.loop.cancel(self)
         self.client.unregisterProducer()
         self.backend.unregisterProducer()
         self.owner.relay_ended(timed_out)

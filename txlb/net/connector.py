@@ -87,7 +87,7 @@ class Connecting(Handler):
         if code:
             self._fail(outcome_of(code))
             return
-        self.deadline = 0.0
+        self.loop.cancel(self)
         transport = SplicingTransport(self.loop, self.sock, self.peer, self.send_timeout)
         self.sock = None
         self.receiver = None
@@ -115,7 +115,7 @@ class Connecting(Handler):
             receiver.connect_failed(outcome)
 
     def _close(self) -> None:
-        self.deadline = 0.0
+        self.loop.cancel(self)
         sock = self.sock
         if sock is not None:
             self.sock = None

@@ -23,6 +23,8 @@ from txlb.net.timers import Timed
 
 ACCEPTS: Final = 32
 PAUSE: Final = 0.2
+SOCKET: Final[Any] = socket.SocketType
+STREAM: Final[Any] = int(socket.SOCK_STREAM)
 SHORTAGE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -88,6 +90,8 @@ class ListeningSocket(Handler):
     gate: Gate
     acceptor: Acceptor
     sock: Any
+    accept: Any
+    family: Any
     fd: int
     watched: bool
 
@@ -98,7 +102,9 @@ class ListeningSocket(Handler):
         self.sock = sock
         self.fd = sock.fileno()
         self.watched = False
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
+        self.accept = sock._accept
+        self.family = int(sock.family)
+        if self.family in (socket.AF_INET, socket.AF_INET6):
             # Inherited by what is accepted: a system call less per connection.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -115,6 +121,7 @@ class ListeningSocket(Handler):
             self.watch(False)
             self.sock.close()
             self.sock = None
+            self.accept = None
 
     def watch(self, wanted: bool) -> None:
         """Enter or leave the set."""
@@ -134,7 +141,7 @@ class ListeningSocket(Handler):
             if self.sock is None:
                 return
             try:
-                fd, peer = self.sock._accept()
+                fd, peer = self.accept()
             except BlockingIOError:
                 return
             except OSError as why:
@@ -143,7 +150,7 @@ class ListeningSocket(Handler):
                     return
                 continue  # that client is gone already (ECONNABORTED and the like)
             gate.open += 1
-            self.acceptor.accepted(socket.SocketType(self.sock.family, socket.SOCK_STREAM, 0, fd), peer)
+            self.acceptor.accepted(SOCKET(self.family, STREAM, 0, fd), peer)
 
     def failed(self, why: BaseException) -> None:
         """An acceptor failed on one client; the others are served."""

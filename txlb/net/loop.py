@@ -95,6 +95,10 @@ class Loop:
         """Time ``timed`` out ``seconds`` from now."""
         self.wheel.arm(timed, self.now + seconds)
 
+    def cancel(self, timed: Timed) -> None:
+        """No deadline any more; call it when ``timed`` ends."""
+        self.wheel.cancel(timed)
+
     def defer(self, handler: Handler) -> None:
         """Call ``handler.later()`` when the running batch or tick is over."""
         self.deferred.append(handler)

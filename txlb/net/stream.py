@@ -332,7 +332,8 @@ class StreamTransport(Transport):
         self.connected = False
         self.pending = []
         self.pending_size = 0
-        self.deadline = 0.0
+        if self.filed:
+            self.loop.cancel(self)
         self.loop.remove(self.fd, True)
         self.sock.close()
         self.recv = None

@@ -7,8 +7,8 @@ Rules:
   looks again when the old slot comes up and files the object anew.
 * A deadline is never met early and at most one tick (`TICK` seconds) plus the
   driver's own lateness late.
-* An object is filed in at most one live slot; entries that an earlier deadline made
-  stale are dropped when their slot comes up.
+* An object is filed in at most one slot. `TimerWheel.cancel` takes it out, so that what has
+  ended is not kept alive until its old deadline.
 * An exception in a time-out handler is kept in ``last_failure`` and counted; the others
   of its slot still fire.
 * `TimerWheel.advance` is driven from outside with ``now``: no clock in here.
@@ -41,7 +41,7 @@ class Timed:
 class TimerWheel:
     """Slots of `TICK` seconds, keyed by their number since time 0."""
 
-    slots: dict[int, list[Timed]]
+    slots: dict[int, set[Timed]]
     current: int
     failures: int
     last_failure: BaseException | None
@@ -59,15 +59,28 @@ class TimerWheel:
             self._file(timed)
 
     def _file(self, timed: Timed) -> None:
+        self._withdraw(timed)
         slot = int(timed.deadline / TICK) + 1
         if slot <= self.current:
             slot = self.current + 1
         timed.filed = slot
         entries = self.slots.get(slot)
         if entries is None:
-            self.slots[slot] = [timed]
+            self.slots[slot] = {timed}
         else:
-            entries.append(timed)
+            entries.add(timed)
+
+    def _withdraw(self, timed: Timed) -> None:
+        if timed.filed:
+            entries = self.slots.get(timed.filed)
+            if entries is not None:
+                entries.discard(timed)
+            timed.filed = 0
+
+    def cancel(self, timed: Timed) -> None:
+        """Forget ``timed``, so that nothing here keeps it alive."""
+        timed.deadline = 0.0
+        self._withdraw(timed)
 
     def advance(self, now: float) -> int:
         """Fire what is due at ``now``; returns how many timed out."""
@@ -80,7 +93,7 @@ class TimerWheel:
                 continue
             for timed in entries:
                 if timed.filed != self.current:
-                    continue
+                    continue  # cancelled or moved by one that fired before it
                 timed.filed = 0
                 if timed.deadline == 0.0:
                     continue

@@ -24,6 +24,7 @@ from txlb.core.http.head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseH
 from txlb.errors import SendStalled
 from txlb.forwarding.http.exchange import Exchange
 from txlb.forwarding.http.sides import BackendSide
+from txlb.net.loop import Loop
 from txlb.net.splice import SPLICE_FROM
 
 MAX_HEAD: Final = 65536
@@ -44,6 +45,8 @@ CLOSED: Final = 4
 @mypyc_attr(allow_interpreted_subclasses=True)
 class IdleStore:
     """Where connections wait between exchanges."""
+
+    loop: Loop
 
     def put(self, connection: BackendConnection) -> bool:
         raise NotImplementedError
@@ -194,7 +197,7 @@ class BackendConnection(BackendSide):
         backend = self.backend
         backend.connections -= 1
         backend.touched = True
-        self.deadline = 0.0
+        self.store.loop.cancel(self)
         state = self.state
         self.state = CLOSED
         exchange = self.exchange

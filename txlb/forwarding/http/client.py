@@ -144,7 +144,7 @@ class ClientConnection(ClientSide):
             self._close()
 
     def connectionLost(self, reason: Any) -> None:
-        self.deadline = 0.0
+        self.settings.loop.cancel(self)
         self.state = CLOSED
         self.settings.connections -= 1
         self.settings.touched = True

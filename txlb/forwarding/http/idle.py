@@ -27,7 +27,6 @@ class IdleConnections(IdleStore):
     min_per_backend: int
     max_per_backend: int
     idle_timeout: float
-    loop: Loop
 
     def __init__(self, loop: Loop, total_limit: int) -> None:
         self.total = 0
