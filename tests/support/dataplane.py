@@ -33,6 +33,7 @@ from txlb.forwarding.http.settings import HttpSettings
 from txlb.net.listener import Gate
 from txlb.net.loop import BATCH, Loop
 from txlb.net.stream import StreamTransport
+from txlb.net.timers import TICK
 from txlb.net.transport import StreamProtocol
 
 #: How long anything may take, in seconds. Only a hang lasts as long.
@@ -57,7 +58,7 @@ class Peer:
         if self.sock.fileno() < 0:
             return False
         happened = False
-        while self.unsent and not self.ending:
+        while self.unsent and self.ending != "reset":
             try:
                 sent = self.sock.send(self.unsent[:262144])
             except BlockingIOError:
@@ -123,7 +124,6 @@ class Net:
         self.origins: list[Origin] = []
         self.transports: list[StreamTransport] = []
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self._ahead = 0.0
 
     # -- time and events ------------------------------------------------------------------
 
@@ -154,14 +154,26 @@ class Net:
                 self.turn(0.005)
 
     def elapse(self, seconds: float) -> None:
-        """Deadlines see ``seconds`` pass, tick by tick."""
-        steps = max(1, int(seconds / 0.1))
+        """Every deadline comes ``seconds`` nearer, step by step; what happens meanwhile is settled."""
+        steps = min(100, max(1, round(seconds / TICK)))
         for _ in range(steps):
-            self._ahead += seconds / steps
-            self.loop.now = time.monotonic() + self._ahead
-            self.loop.wheel.advance(self.loop.now)
-            self.loop.run_deferred()
-        self.settle()
+            self._hasten(seconds / steps)
+            self.settle()
+
+    def _hasten(self, seconds: float) -> None:
+        # Time itself cannot be moved (`Loop.dispatch` reads it), so what waits for it is.
+        wheel = self.loop.wheel
+        now = time.monotonic()
+        filed = {id(timed): timed for entries in wheel.slots.values() for timed in entries}
+        wheel.slots.clear()
+        wheel.current = int(now / TICK) - 1
+        for timed in filed.values():
+            timed.filed = 0
+            if timed.deadline:
+                wheel.arm(timed, timed.deadline - seconds)
+        self.loop.now = now
+        wheel.advance(now)
+        self.loop.run_deferred()
 
     # -- connections ------------------------------------------------------------------------
 
