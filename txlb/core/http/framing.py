@@ -222,9 +222,7 @@ class ChunkedReader:
         if state == TRAILER and pos < end:
             return self._feed_trailer(data, pos, copied, out)
         self.used = pos
-        if state == EXTENSION or (self.decode and state != DATA and state != DATA_CR):
-            rest = b""
-        elif self.decode and state == DATA_CR:
+        if state == EXTENSION or (self.decode and state != DATA):
             rest = b""
         elif copied == 0 and pos == len(data):
             rest = data
