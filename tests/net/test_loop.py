@@ -116,7 +116,7 @@ def test_interest_is_level_triggered(net: Net, pipe: Pipes) -> None:
 
 
 def test_interest_can_be_changed_and_taken_back(net: Net) -> None:
-    near, peer = net.pair()
+    near, _peer = net.pair()
     seen: list[int] = []
 
     class Writer(Handler):

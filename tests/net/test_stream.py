@@ -35,7 +35,7 @@ def filled(net: Net, protocol: StreamProtocol, size: int = len(BIG), **options: 
     return transport, peer
 
 
-# -- reading ---------------------------------------------------------------------------------
+# -- reading ----------------------------------------------------------------
 
 
 def test_what_the_peer_sends_is_received_in_order(net: Net) -> None:
@@ -80,7 +80,7 @@ def test_a_paused_transport_does_not_read_until_it_is_resumed(net: Net) -> None:
     assert protocol.data == b"hello"
 
 
-# -- writing ---------------------------------------------------------------------------------
+# -- writing ----------------------------------------------------------------
 
 
 def test_write_sends_at_once_and_asks_for_nothing(net: Net) -> None:
@@ -117,7 +117,7 @@ def test_writing_nothing_does_nothing(net: Net) -> None:
     assert peer.data == b"" and peer.ending == ""
 
 
-# -- producers ---------------------------------------------------------------------------------
+# -- producers ----------------------------------------------------------------
 
 
 def test_past_the_high_water_mark_the_producer_is_paused_and_resumed_when_all_is_sent(net: Net) -> None:
@@ -178,7 +178,7 @@ def test_a_pipe_of_two_transports_holds_a_bounded_number_of_bytes(net: Net) -> N
     assert max(worst) <= HIGH_WATER + READ_MAX
 
 
-# -- the send deadline ----------------------------------------------------------------------------
+# -- the send deadline ----------------------------------------------------------------
 
 
 def test_a_peer_that_takes_nothing_is_cut_off_after_the_send_time_out(net: Net) -> None:
@@ -235,7 +235,7 @@ def test_nothing_waits_nothing_is_timed(net: Net) -> None:
     assert protocol.losses == 0
 
 
-# -- half-close --------------------------------------------------------------------------------------
+# -- half-close ----------------------------------------------------------------
 
 
 def test_end_of_input_is_a_half_close_and_writing_goes_on(net: Net) -> None:
@@ -297,7 +297,7 @@ def test_a_protocol_without_half_close_is_closed_at_the_end_of_input(net: Net) -
     assert peer.ending == "fin"
 
 
-# -- resets, in every state ------------------------------------------------------------------------------
+# -- resets, in every state ----------------------------------------------------------------
 
 
 def idle(net: Net, transport: StreamTransport, peer: Any) -> None:
@@ -379,9 +379,7 @@ def test_a_reset_is_heard_exactly_once(net: Net, state: Callable[..., None]) -> 
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_reset_that_a_write_meets_first_is_heard_exactly_once(
-    net: Net, state: Callable[..., None]
-) -> None:
+def test_a_reset_that_a_write_meets_first_is_heard_exactly_once(net: Net, state: Callable[..., None]) -> None:
     protocol = Recorder()
     transport, peer = net.connect(protocol)
     state(net, transport, peer)
@@ -460,7 +458,7 @@ def test_a_parked_transport_can_be_closed(net: Net) -> None:
     assert protocol.losses == 1
 
 
-# -- closing ------------------------------------------------------------------------------------------
+# -- closing ----------------------------------------------------------------
 
 
 def test_lose_connection_sends_everything_first(net: Net) -> None:
@@ -581,7 +579,7 @@ def test_an_exception_of_the_protocol_ends_its_connection_only() -> None:
     net.close()
 
 
-# -- Twisted's protocols, unchanged ------------------------------------------------------------------------
+# -- Twisted's protocols, unchanged ----------------------------------------------------------------
 
 
 class Echo(LineReceiver):
@@ -656,7 +654,7 @@ def test_a_twisted_protocol_with_half_close_goes_on(net: Net) -> None:
     assert peer.data == b"still here" and peer.ending == ""
 
 
-# -- the rest of ITCPTransport ---------------------------------------------------------------------------------
+# -- the rest of ITCPTransport ----------------------------------------------------------------
 
 
 def test_addresses_and_options(net: Net) -> None:

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import select
 import socket
@@ -475,4 +476,4 @@ def chunked(*pieces: bytes) -> bytes:
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     """``data`` cut at ``places``."""
     at = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[start:stop] for start, stop in zip(at, at[1:], strict=False)]
+    return [data[start:stop] for start, stop in itertools.pairwise(at)]

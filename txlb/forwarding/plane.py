@@ -79,7 +79,7 @@ class ForwardingPlane:
         """Make ``snapshot`` the configuration in force."""
         self._snapshot = snapshot
         limit = snapshot.limits.max_connections
-        self._gate.limit = self._auto_limit if limit is None else min(limit, self._auto_limit * 2)
+        self._gate.set_limit(self._auto_limit if limit is None else min(limit, self._auto_limit * 2))
         self._apply_log(snapshot.access_log)
         self._apply_origins(snapshot)
         self._apply_backends(snapshot)

@@ -6,6 +6,7 @@ Rules:
   never from inside `connect` itself.
 * A shortage of our own (no descriptor, no port) is `outcome.UNUSED`: it says nothing about
   the backend.
+* A receiver that raises loses the connection.
 * Addresses are literal IPs: nothing is resolved here.
 """
 
@@ -91,7 +92,11 @@ class Connecting(Handler):
         transport = SplicingTransport(self.loop, self.sock, self.peer, self.send_timeout)
         self.sock = None
         self.receiver = None
-        receiver.connected(transport)
+        try:
+            receiver.connected(transport)
+        except Exception:
+            transport.abortConnection()
+            raise
 
     def later(self) -> None:
         self._fail(self.outcome)

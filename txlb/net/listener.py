@@ -7,6 +7,7 @@ Rules:
 * At the limit, and when descriptors run out (EMFILE, ENFILE, ENOBUFS, ENOMEM), every socket
   of the gate leaves the set: nothing spins, nothing queued in the kernel is dropped. The
   gate opens again when a connection closes or after `PAUSE` seconds.
+* A connection is counted from here on; an acceptor that raises loses that client only.
 * A listening socket is closed, never shut down: other processes hold copies.
 """
 
@@ -56,6 +57,12 @@ class Gate(Timed):
         self.pauses = 0
         self.paused = False
         self.sockets = []
+
+    def set_limit(self, limit: int) -> None:
+        """Another limit; raised, it lets in those who wait."""
+        self.limit = limit
+        if self.paused and self.deadline == 0.0 and self.open < limit:
+            self.resume()
 
     def closed(self) -> None:
         """One connection is gone."""
@@ -150,7 +157,13 @@ class ListeningSocket(Handler):
                     return
                 continue  # that client is gone already (ECONNABORTED and the like)
             gate.open += 1
-            self.acceptor.accepted(SOCKET(self.family, STREAM, 0, fd), peer)
+            sock = SOCKET(self.family, STREAM, 0, fd)
+            try:
+                self.acceptor.accepted(sock, peer)
+            except Exception:
+                sock.close()
+                gate.closed()
+                raise
 
     def failed(self, why: BaseException) -> None:
         """An acceptor failed on one client; the others are served."""
