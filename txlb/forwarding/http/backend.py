@@ -19,7 +19,8 @@ from typing import Any, Final
 from mypy_extensions import mypyc_attr
 
 from txlb.core.backend import Backend
-from txlb.core.http.framing import DEFECT, DONE, ChunkedReader
+from txlb.core.http.body import BodyReader
+from txlb.core.http.framing import ChunkedReader
 from txlb.core.http.head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseHead, parse_response
 from txlb.errors import SendStalled
 from txlb.forwarding.http.exchange import Exchange
@@ -65,9 +66,7 @@ class BackendConnection(BackendSide):
     store: IdleStore
     exchange: Exchange | None
     state: int
-    framing: int
-    left: int
-    chunks: ChunkedReader | None
+    body: BodyReader | None
     partial: bytearray | None
     last_raw: bytes
     last_head: ResponseHead | None
@@ -85,9 +84,7 @@ class BackendConnection(BackendSide):
         self.store = store
         self.exchange = None
         self.state = IDLE
-        self.framing = NO_BODY
-        self.left = 0
-        self.chunks = None
+        self.body = None
         self.partial = None
         self.last_raw = b""
         self.last_head = None
@@ -116,6 +113,7 @@ class BackendConnection(BackendSide):
         if self.state == CLOSED:
             return
         self.state = IDLE
+        self.body = None
         if self.paused:
             self.pace(True)
         if reusable and self.keep_alive:
@@ -169,7 +167,7 @@ class BackendConnection(BackendSide):
             self.abort()
         elif self.state == BODY:
             exchange.heard_from_backend(self)
-            self._body(exchange, data)
+            self._body(exchange, data, b"")
         elif self.state == HEAD:
             exchange.heard_from_backend(self)
             self._head(exchange, data)
@@ -184,7 +182,7 @@ class BackendConnection(BackendSide):
         elif self.state == TUNNEL:
             if exchange.relay is not None:
                 exchange.relay.backend_finished()
-        elif self.state == BODY and self.framing == UNTIL_CLOSE:
+        elif self.state == BODY and self.body is not None and self.body.framing == UNTIL_CLOSE:
             self.keep_alive = False
             if self.wrap:
                 exchange.send_to_client(LAST_CHUNK)
@@ -294,74 +292,58 @@ class BackendConnection(BackendSide):
             exchange.send_to_client(out)
             exchange.response_ended()
             return
-        self.state = BODY
-        self.framing = framing
-        if framing == LENGTH and extra <= head.content_length:
-            self.left = head.content_length - extra
+        if framing == LENGTH and extra == head.content_length:
             if out is None:
                 exchange.send_to_client(data)
             else:
-                exchange.send_to_client(out + data[body_start:] if extra else out)
-            if self.left == 0:
-                exchange.response_ended()
-            elif self.left >= SPLICE_FROM:
-                self._splice(exchange)
+                exchange.send_to_client(out + data[body_start:])
+            exchange.response_ended()
             return
-        self.left = head.content_length
+        self.state = BODY
+        chunks = None
         if framing == CHUNKED:
-            self.chunks = ChunkedReader(exchange.decode, False, MAX_TRAILER, MAX_FIELDS)
+            chunks = ChunkedReader(exchange.decode, False, MAX_TRAILER, MAX_FIELDS)
+        self.body = BodyReader(framing, head.content_length, chunks)
         self.wrap = framing == UNTIL_CLOSE and exchange.wrap
-        exchange.send_to_client(data[:body_start] if out is None else out)
+        if out is None:
+            out = data[:body_start]
         if extra:
-            self._body(exchange, data[body_start:])
-
-    def _body(self, exchange: Exchange, data: bytes) -> None:
-        framing = self.framing
-        if framing == LENGTH:
-            size = len(data)
-            if size > self.left:
-                self.keep_alive = False
-                data = data[: self.left]
-                size = self.left
-            self.left -= size
-            exchange.send_to_client(data)
-            if self.left == 0:
-                exchange.response_ended()
-            elif self.left >= SPLICE_FROM:
-                self._splice(exchange)
-        elif framing == CHUNKED:
-            chunks = self.chunks
-            if chunks is None:
-                return
-            out = chunks.feed(data)
-            if chunks.state == DEFECT:
-                exchange.backend_defective(chunks.reason)
-                return
-            if out:
-                exchange.send_to_client(out)
-            if chunks.state == DONE:
-                if chunks.used < len(data):
-                    self.keep_alive = False
-                self.chunks = None
-                exchange.response_ended()
-        elif self.wrap:
-            exchange.send_to_client(b"%x\r\n" % len(data) + data + b"\r\n")
+            self._body(exchange, data[body_start:], out)
         else:
-            exchange.send_to_client(data)
+            exchange.send_to_client(out)
 
-    def _splice(self, exchange: Exchange) -> None:
-        """Have the kernel move the rest of a long body."""
-        self.transport.splice_to(exchange.client.transport, self.left, self)
+    def _body(self, exchange: Exchange, data: bytes, before: bytes) -> None:
+        """A piece of the body; ``before`` goes out with it (the head, in one segment)."""
+        body = self.body
+        if body is None:
+            return
+        out = body.feed(data)
+        if body.defect:
+            exchange.backend_defective(body.defect)
+            return
+        if out and self.wrap:
+            out = b"%x\r\n%b\r\n" % (len(out), out)
+        if out or before:
+            exchange.send_to_client(before + out)
+        if body.done:
+            if body.used < len(data):
+                self.keep_alive = False
+            self.body = None
+            exchange.response_ended()
+        elif body.framing == LENGTH and body.left >= SPLICE_FROM:
+            # Have the kernel move the rest.
+            self.transport.splice_to(exchange.client.transport, body.left, self)
 
     def spliced(self, size: int) -> None:
-        self.left -= size
         self.backend.bytes_in += size
         exchange = self.exchange
-        if exchange is not None:
+        if exchange is not None and self.body is not None:
+            self.body.moved(size)
             exchange.heard_from_backend(self)
             exchange.response_spliced(size)
 
     def splice_ended(self) -> None:
+        self.body = None
         if self.exchange is not None:
             self.exchange.response_ended()
 

@@ -19,7 +19,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from txlb.core import termination as ends
-from txlb.core.http.framing import DEFECT, DONE, ChunkedReader
+from txlb.core.http.body import BodyReader
+from txlb.core.http.collect import END_OF_HEAD, MORE, WHOLE, HeadCollector
+from txlb.core.http.framing import ChunkedReader
 from txlb.core.http.head import CHUNKED, LENGTH, NO_BODY, RequestHead, parse_request, refused
 from txlb.errors import SendStalled
 from txlb.forwarding.http.exchange import Exchange
@@ -28,7 +30,6 @@ from txlb.forwarding.http.sides import ClientSide
 from txlb.net.listener import Gate
 from txlb.net.splice import SPLICE_FROM
 
-END_OF_HEAD: Final = b"\r\n\r\n"
 SHORT: Final = 4096
 MAX_PIPELINED: Final = 65536
 MAX_TRAILER: Final = 16384
@@ -55,11 +56,8 @@ class ClientConnection(ClientSide):
     exchange: Exchange | None
     state: int
     inbox: bytes
-    partial: bytearray | None
-    framing: int
-    left: int
-    chunks: ChunkedReader | None
-    body_size: int
+    partial: HeadCollector | None
+    body: BodyReader | None
     body_mark: int
     reading_paused: bool
     read_closed: bool
@@ -80,10 +78,7 @@ class ClientConnection(ClientSide):
         self.state = HEAD
         self.inbox = b""
         self.partial = None
-        self.framing = NO_BODY
-        self.left = 0
-        self.chunks = None
-        self.body_size = 0
+        self.body = None
         self.body_mark = 0
         self.reading_paused = False
         self.read_closed = False
@@ -172,8 +167,8 @@ class ClientConnection(ClientSide):
             backend = None if exchange is None else exchange.backend
             if self.reading_paused or (backend is not None and backend.transport.is_backed_up()):
                 settings.loop.arm(self, settings.client_body)
-            elif self.body_size - self.body_mark >= BODY_PROGRESS:
-                self.body_mark = self.body_size
+            elif self.body is not None and self.body.size - self.body_mark >= BODY_PROGRESS:
+                self.body_mark = self.body.size
                 settings.loop.arm(self, settings.client_body)
             elif exchange is not None:
                 settings.errors_client_timeout += 1
@@ -245,30 +240,20 @@ class ClientConnection(ClientSide):
                 self._close()
 
     def _more_head(self, data: bytes) -> None:
-        """Part of a head: keep it, look at what can be judged already."""
+        """Part of a head: keep it."""
         partial = self.partial
         settings = self.settings
         if partial is None:
-            partial = self.partial = bytearray()
+            partial = self.partial = HeadCollector()
             settings.loop.arm(self, settings.client_header)
-        before = len(partial)
-        partial += data
-        found = partial.find(END_OF_HEAD, max(0, before - 3))
-        if found >= 0:
+        verdict = partial.add(data, settings.max_line, settings.max_head)
+        if verdict == WHOLE:
             self.partial = None
-            self.inbox = bytes(partial)
-            return
-        at = partial.find(b"\n", before)
-        while at >= 0:
-            if at == 0 or partial[at - 1] != 13:
-                self._refuse(refused(400, "bare LF"), ends.BAD_REQUEST)
-                return
-            at = partial.find(b"\n", at + 1)
-        line = partial.find(b"\r\n", 2)
-        if (line < 0 and len(partial) > settings.max_line + 2) or line > settings.max_line + 2:
-            self._refuse(refused(414, "request line too long"), ends.REQUEST_TOO_LARGE)
-        elif len(partial) > settings.max_head:
-            self._refuse(refused(431, "head too large"), ends.REQUEST_TOO_LARGE)
+            self.inbox = bytes(partial.data)
+        elif verdict == 400:
+            self._refuse(refused(400, "bare LF"), ends.BAD_REQUEST)
+        elif verdict != MORE:
+            self._refuse(refused(verdict, "head too large"), ends.REQUEST_TOO_LARGE)
 
     def _take(self, data: bytes, end: int) -> None:
         """A whole head, and perhaps more behind it."""
@@ -310,106 +295,91 @@ class ClientConnection(ClientSide):
             return
         self._begin(head, data, end + 4)
 
-    def _begin(self, head: RequestHead, data: bytes, body: int) -> None:
+    def _begin(self, head: RequestHead, data: bytes, start: int) -> None:
+        """A verified head; its body, if any, begins at ``data[start]``."""
         self.deadline = 0.0
         self.served = True
         ip = self.ip
         if self.trusted and head.fields.forwarded_for:
             ip = self.settings.client_behind(head.fields.forwarded_for, ip)
         exchange = Exchange(self, self.settings, head, ip, self.port)
-        exchange.bytes_in = body
+        exchange.bytes_in = start
         self.exchange = exchange
-        size = len(data) - body
+        size = len(data) - start
         framing = head.framing
         if framing == NO_BODY:
             self.state = WAIT
             if size:
-                self.inbox = data[body:]
+                self.inbox = data[start:]
             exchange.begin(b"", True)
             return
-        self.framing = framing
-        self.body_size = 0
-        self.body_mark = 0
         if framing == LENGTH and size >= head.content_length:
             self.state = WAIT
-            stop = body + head.content_length
+            stop = start + head.content_length
             if stop < len(data):
                 self.inbox = data[stop:]
-            exchange.begin(data[body:stop], True)
+            exchange.begin(data[start:stop], True)
             return
+        settings = self.settings
         self.state = BODY
-        self.left = head.content_length
-        self.settings.loop.arm(self, self.settings.client_body)
+        chunks = None
         if framing == CHUNKED:
-            self.chunks = ChunkedReader(False, True, MAX_TRAILER, self.settings.max_fields)
+            chunks = ChunkedReader(False, True, MAX_TRAILER, settings.max_fields)
+        body = self.body = BodyReader(framing, head.content_length, chunks)
+        self.body_mark = 0
+        settings.loop.arm(self, settings.client_body)
+        if framing == LENGTH:
+            exchange.begin(body.feed(data[start:]) if size else b"", False)
+            if body.left >= SPLICE_FROM:
+                self._splice()
+        else:
             exchange.begin(b"", False)
             if size and self.state == BODY:
-                self._body(data[body:])
-        else:
-            self.left -= size
-            self.body_size = size
-            exchange.begin(data[body:] if size else b"", False)
-            if self.left >= SPLICE_FROM:
-                self._splice()
+                self._body(data[start:])
 
     # -- bodies ------------------------------------------------------------------------------------
 
     def _body(self, data: bytes) -> None:
         exchange = self.exchange
-        if exchange is None:
+        body = self.body
+        if exchange is None or body is None:
             return
-        if self.framing == LENGTH:
-            size = len(data)
-            if size > self.left:
-                self.inbox = data[self.left :]
-                data = data[: self.left]
-                size = self.left
-            self.left -= size
-            self.body_size += size
-            if self.left == 0:
-                self.state = WAIT
-                self.deadline = 0.0
-            exchange.request_data(data, self.left == 0)
-            if self.left >= SPLICE_FROM:
-                self._splice()
-            return
-        chunks = self.chunks
-        if chunks is None:
-            return
-        out = chunks.feed(data)
-        self.body_size = chunks.body_size
-        if chunks.state == DEFECT:
+        out = body.feed(data)
+        if body.defect:
             exchange.request_refused(400, ends.BAD_REQUEST_BODY)
             return
-        limit = self.settings.max_body
-        if 0 <= limit < chunks.body_size:
+        if 0 <= self.settings.max_body < body.size:
             exchange.request_refused(413, ends.BODY_TOO_LARGE)
             return
-        done = chunks.state == DONE
-        if done:
-            self.chunks = None
-            self.state = WAIT
-            self.deadline = 0.0
-            if chunks.used < len(data):
-                self.inbox = data[chunks.used :]
-        if out or done:
-            exchange.request_data(out, done)
+        if body.done:
+            if body.used < len(data):
+                self.inbox = data[body.used :]
+            self._body_ended()
+        if out or body.done:
+            exchange.request_data(out, body.done)
+        if body.left >= SPLICE_FROM and body.framing == LENGTH:
+            self._splice()
+
+    def _body_ended(self) -> None:
+        self.body = None
+        self.state = WAIT
+        self.deadline = 0.0
 
     def _splice(self) -> None:
         """Have the kernel move the rest of a long body, if a backend is there to take it."""
         exchange = self.exchange
-        if exchange is not None and exchange.backend is not None and self.state == BODY:
-            self.transport.splice_to(exchange.backend.transport, self.left, self)
+        body = self.body
+        if exchange is not None and body is not None and exchange.backend is not None and self.state == BODY:
+            self.transport.splice_to(exchange.backend.transport, body.left, self)
 
     def spliced(self, size: int) -> None:
-        self.left -= size
-        self.body_size += size
+        if self.body is not None:
+            self.body.moved(size)
         if self.exchange is not None:
             self.exchange.request_spliced(size)
 
     def splice_ended(self) -> None:
-        self.state = WAIT
-        self.deadline = 0.0
+        self._body_ended()
         if self.exchange is not None:
             self.exchange.request_data(b"", True)
 
@@ -429,7 +399,7 @@ class ClientConnection(ClientSide):
     def response_ended(self, reusable: bool) -> None:
         self.exchange = None
         settings = self.settings
-        self.chunks = None
+        self.body = None
         if reusable and not settings.draining:
             self.state = HEAD
             self.room(True)

@@ -5,11 +5,10 @@ Rules:
 * Steps: route (`core.routing`), choose (`core.pool`), connect or reuse (`origins`), send,
   answer, end. Each step is synchronous; waiting is the sides' business.
 * The lease is released once, with its outcome; the exchange is logged and counted once.
-* Until the answer begins, what was sent of the request is held (up to `HOLD` bytes) while it
-  might have to be sent again (`core.http.retry`).
+* Until the answer begins, what was sent of the request is held (`hold`) while it might have to
+  be sent again (`core.http.retry`).
 * Failures before the answer begins become an answer of our own (502, 503, 504); after that
   the client's connection is broken off, for a cut answer must not look whole.
-* It is its own context for algorithms (`txlb.interfaces.IAlgorithm.pick`).
 """
 
 from __future__ import annotations
@@ -22,123 +21,61 @@ from txlb.core.backend import Backend
 from txlb.core.http.forward import CLOSE, KEEP_ALIVE, request_head, response_head
 from txlb.core.http.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from txlb.core.http.retry import IDEMPOTENT, may_connect_again, may_resend
-from txlb.core.pool import Lease, Pool
+from txlb.core.pool import Lease
+from txlb.forwarding.http.hold import RequestHold
+from txlb.forwarding.http.record import Record
 from txlb.forwarding.http.sides import BackendSide, ClientSide
-from txlb.forwarding.relay import Relay, RelayOwner
+from txlb.forwarding.relay import Relay
 
 if TYPE_CHECKING:
     from txlb.forwarding.http.origins import Attempt
     from txlb.forwarding.http.settings import HttpSettings
 
-HOLD: Final = 65536
 WRAPPED: Final = b"Transfer-Encoding: chunked\r\n"
 
 
-class Exchange(RelayOwner):
+class Exchange(Record):
     """One request and its answer."""
 
     client: ClientSide
     settings: HttpSettings
-    head: RequestHead
-    client_ip: str
-    client_port: int
-    started: float
-    pool: Pool | None
     lease: Lease | None
     tried: list[Backend] | None
     attempt: Attempt | None
     backend: BackendSide | None
     relay: Relay | None
-    connected_at: float
-    first_byte_at: float
-    attempts: int  # leases taken: backends tried
-    tries: int  # of them, connects that failed
+    hold: RequestHold | None  # None: nothing of a body came yet
     last_outcome: int
     resent: bool
-    reused: bool
-    hold: list[bytes] | None
-    held: int
     request_done: bool
     answer_begun: bool
-    answer_done: bool
     ended: bool
     client_closing: bool
     to_head: bool
     decode: bool
     wrap: bool
-    status: int
-    bytes_in: int
-    bytes_out: int
-    termination: int
-    last_backend: Backend | None
-    answered_by_backend: bool
 
     def __init__(
         self, client: ClientSide, settings: HttpSettings, head: RequestHead, client_ip: str, client_port: int
     ) -> None:
+        super().__init__(head, settings.id, client_ip, client_port, settings.loop.now)
         self.client = client
         self.settings = settings
-        self.head = head
-        self.client_ip = client_ip
-        self.client_port = client_port
-        self.started = settings.loop.now
-        self.pool = None
         self.lease = None
         self.tried = None
         self.attempt = None
         self.backend = None
         self.relay = None
-        self.connected_at = 0.0
-        self.first_byte_at = 0.0
-        self.attempts = 0
-        self.tries = 0
+        self.hold = None
         self.last_outcome = outcomes.UNUSED
         self.resent = False
-        self.reused = False
-        self.hold = None
-        self.held = 0
         self.request_done = False
         self.answer_begun = False
-        self.answer_done = False
         self.ended = False
         self.client_closing = not head.keep_alive
         self.to_head = head.method == b"HEAD"
         self.decode = head.minor == 0
         self.wrap = False
-        self.status = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.termination = ends.NORMAL
-        self.last_backend = None
-        self.answered_by_backend = False
-
-    # -- context for algorithms ---------------------------------------------------------
-
-    @property
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return self.started
-
-    @property
-    def listener(self) -> str:
-        return self.settings.id
-
-    @property
-    def host(self) -> str:
-        return self.head.host.decode("latin-1")
-
-    @property
-    def method(self) -> str:
-        return self.head.method.decode("latin-1")
-
-    @property
-    def path(self) -> str:
-        return self.head.path.decode("latin-1")
-
-    def header(self, name: str) -> str | None:
-        """A request field by name, values joined with a comma; None if absent."""
-        value = self.head.fields.get(name.lower().encode("latin-1"))
-        return None if value is None else value.decode("latin-1")
 
     # -- request --------------------------------------------------------------------------
 
@@ -154,8 +91,8 @@ class Exchange(RelayOwner):
         pool.requests += 1
         if body:
             self.bytes_in += len(body)
-            self.hold = [body]
-            self.held = len(body)
+            self.hold = RequestHold()
+            self.hold.add(body)
         self._choose()
 
     def _choose(self) -> None:
@@ -235,9 +172,9 @@ class Exchange(RelayOwner):
         if hold is None:
             side.send(head)
         else:
-            side.send(head + b"".join(hold))
+            side.send(head + hold.body())
             if not self.reused:
-                self.hold = None
+                hold.drop()
         if self.request_done:
             settings.loop.arm(side, settings.backend_response)
         else:
@@ -248,9 +185,18 @@ class Exchange(RelayOwner):
         self.bytes_in += len(data)
         self.request_done = done
         side = self.backend
-        if side is None or self.reused:
-            if not self.answer_begun:
-                self._hold(data, side is None)
+        if not self.answer_begun:
+            hold = self.hold
+            if hold is None:
+                hold = self.hold = RequestHold()
+                if side is not None and not self.reused:
+                    hold.drop()
+            hold.add(data)
+            if hold.is_full():
+                if side is None:
+                    self.client.room(False)
+                else:
+                    hold.drop()
         if side is not None:
             side.send(data)
             if done:
@@ -259,31 +205,15 @@ class Exchange(RelayOwner):
     def request_spliced(self, size: int) -> None:
         """More of the request's body went straight to the backend: it cannot be sent again."""
         self.bytes_in += size
-        self.held += size
-        self.hold = None
+        if self.hold is None:
+            self.hold = RequestHold()
+        self.hold.drop()
         if self.last_backend is not None:
             self.last_backend.bytes_out += size
 
     def response_spliced(self, size: int) -> None:
         """More of the answer went straight to the client."""
         self.bytes_out += size
-
-    def _hold(self, data: bytes, unsent: bool) -> None:
-        if unsent:
-            if self.hold is None:
-                self.hold = []
-            self.hold.append(data)
-            self.held += len(data)
-            if self.held > HOLD:
-                self.client.room(False)
-        elif self.hold is not None or self.held == 0:
-            self.held += len(data)
-            if self.held > HOLD:
-                self.hold = None
-            elif self.hold is None:
-                self.hold = [data]
-            else:
-                self.hold.append(data)
 
     # -- what happened on the backend side --------------------------------------------------
 
@@ -309,7 +239,6 @@ class Exchange(RelayOwner):
         """The final head is here: what to send for it, None = as it came."""
         self.answer_begun = True
         self.answered_by_backend = True
-        self.hold = None
         self.first_byte_at = self.settings.loop.now
         self.status = head.status
         ending = b""
@@ -337,7 +266,6 @@ class Exchange(RelayOwner):
 
     def response_ended(self) -> None:
         """The answer is whole."""
-        self.answer_done = True
         side = self.backend
         self.backend = None
         if side is not None:
@@ -363,7 +291,6 @@ class Exchange(RelayOwner):
         settings = self.settings
         self.answer_begun = True
         self.answered_by_backend = True
-        self.hold = None
         self.status = 101
         self.first_byte_at = settings.loop.now
         out = response_head(head, data, end, b"", False)
@@ -379,7 +306,6 @@ class Exchange(RelayOwner):
         if relay is not None:
             self.bytes_in += relay.bytes_in
             self.bytes_out += relay.bytes_out
-        self.answer_done = True
         self.request_done = True
         if timed_out:
             self.termination = ends.TUNNEL_IDLE
@@ -395,7 +321,7 @@ class Exchange(RelayOwner):
         if self.ended:
             return
         lease = self.lease
-        held = self.hold is not None or self.held == 0
+        held = self.hold is None or self.hold.whole
         if unanswered and may_resend(self.head.method, self.reused, self.answer_begun, held, self.resent):
             self.resent = True
             if lease is not None:
@@ -475,7 +401,6 @@ class Exchange(RelayOwner):
         self.status = status
         self.termination = termination
         self.answer_begun = True
-        self.answer_done = True
         self._release(outcomes.UNUSED)
         settings = self.settings
         settings.count_error(status)

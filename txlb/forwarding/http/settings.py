@@ -22,8 +22,8 @@ from txlb.net.loop import Loop
 
 if TYPE_CHECKING:
     from txlb.forwarding.access_log import AccessLog
-    from txlb.forwarding.http.exchange import Exchange
     from txlb.forwarding.http.origins import Origins
+    from txlb.forwarding.http.record import Record
 
 
 class HttpSettings:
@@ -103,7 +103,7 @@ class HttpSettings:
         """An answer of our own."""
         self.errors[status] = self.errors.get(status, 0) + 1
 
-    def exchange_ended(self, exchange: Exchange) -> None:
+    def exchange_ended(self, exchange: Record) -> None:
         """Count it and write it down."""
         started = exchange.started
         us = int((self.loop.now - started) * 1e6)
