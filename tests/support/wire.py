@@ -80,7 +80,11 @@ class Wire:
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(PATIENCE)
-        sock.connect((host, port))
+        try:
+            sock.connect((host, port))
+        except BaseException:
+            sock.close()
+            raise
         return cls(sock)
 
     def __enter__(self) -> Self:
