@@ -72,7 +72,9 @@ def test_a_block_without_its_last_crlf_is_refused() -> None:
         assert refused(block) == 400
 
 
-@pytest.mark.parametrize("line", [b"X:y", b"X: ", b"X:", b"X:\t y \t", b"X: \x80\xff", b"!#$%&'*+-.^`|~09azAZ: y"])
+@pytest.mark.parametrize(
+    "line", [b"X:y", b"X: ", b"X:", b"X:\t y \t", b"X: \x80\xff", b"!#$%&'*+-.^`|~09azAZ: y"]
+)
 def test_what_is_well_formed_is_taken_as_it_is(line: bytes) -> None:
     for request in (True, False):
         fields = scan(line + b"\r\n", request)
@@ -110,7 +112,12 @@ def test_every_name_that_means_something_gets_past_the_sieve() -> None:
 
 @given(st.binary(max_size=80), st.booleans())
 def test_no_bytes_raise(block: bytes, request: bool) -> None:
-    for data in (block, block + b"\r\n", b"Content-Length:" + block + b"\r\n", b"Connection:" + block + b"\r\n"):
+    for data in (
+        block,
+        block + b"\r\n",
+        b"Content-Length:" + block + b"\r\n",
+        b"Connection:" + block + b"\r\n",
+    ):
         fields = scan_fields(data, request, 3)
         if not fields.refusal:
             # what is accepted is whole lines, each with one colon behind a name
@@ -120,8 +127,18 @@ def test_no_bytes_raise(block: bytes, request: bool) -> None:
 
 
 LINES = st.sampled_from(
-    [b"Connection: a\r\n", b"A: 1\r\n", b"TE: x\r\n", b"Content-Length: 5\r\n", b"Content-Length: 05\r\n"]
-    + [b"Host: h\r\n", b"X-Forwarded-For: z\r\n", b"B: 2\r\n", b"Connection: b, te\r\n", b"Upgrade: q\r\n"]
+    [
+        b"Connection: a\r\n",
+        b"A: 1\r\n",
+        b"TE: x\r\n",
+        b"Content-Length: 5\r\n",
+        b"Content-Length: 05\r\n",
+        b"Host: h\r\n",
+        b"X-Forwarded-For: z\r\n",
+        b"B: 2\r\n",
+        b"Connection: b, te\r\n",
+        b"Upgrade: q\r\n",
+    ]
 )
 
 
@@ -151,8 +168,29 @@ def test_host_is_read_and_counted() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b" ", b"+5", b"-5", b"0x5", b"5_0", b"5,5", b"5, 5", b"5 5", b"5.0", b"5;", b"1e3", b'"5"', b",5"]
-    + [b"\xb2", b"\xd9\xa5", b"9" * 19, b"0" * 19, b"five", b"5\xa0", b"5L"],
+    [
+        b"",
+        b" ",
+        b"+5",
+        b"-5",
+        b"0x5",
+        b"5_0",
+        b"5,5",
+        b"5, 5",
+        b"5 5",
+        b"5.0",
+        b"5;",
+        b"1e3",
+        b'"5"',
+        b",5",
+        b"\xb2",
+        b"\xd9\xa5",
+        b"9" * 19,
+        b"0" * 19,
+        b"five",
+        b"5\xa0",
+        b"5L",
+    ],
 )
 @pytest.mark.parametrize("request_", [True, False])
 def test_content_length_is_digits(value: bytes, request_: bool) -> None:
@@ -176,9 +214,18 @@ def test_content_length_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"Content-Length:5", b"Content-Length:\t5", b"Content-Length: 5 ", b"content-length:  5", b"Content-Length:5 "]
-    + [b"Content-Length: 05", b"Content-Length: " + b"0" * 17 + b"5", b"Content-Length: 5\t"]
-)  # fmt: skip
+    "line",
+    [
+        b"Content-Length:5",
+        b"Content-Length:\t5",
+        b"Content-Length: 5 ",
+        b"content-length:  5",
+        b"Content-Length:5 ",
+        b"Content-Length: 05",
+        b"Content-Length: " + b"0" * 17 + b"5",
+        b"Content-Length: 5\t",
+    ],
+)
 def test_an_unusual_content_length_is_written_anew(line: bytes) -> None:
     for request in (True, False):
         fields = scan(b"A: b\r\n" + line + b"\r\nC: d\r\n", request)
@@ -186,7 +233,9 @@ def test_an_unusual_content_length_is_written_anew(line: bytes) -> None:
         assert fields.kept() == b"A: b\r\nC: d\r\nContent-Length: 5\r\n"
 
 
-@pytest.mark.parametrize("line", [b"Transfer-Encoding:chunked", b"Transfer-Encoding: Chunked", b"Transfer-Encoding: chunked "])
+@pytest.mark.parametrize(
+    "line", [b"Transfer-Encoding:chunked", b"Transfer-Encoding: Chunked", b"Transfer-Encoding: chunked "]
+)
 def test_an_unusual_chunked_is_written_anew(line: bytes) -> None:
     fields = scan(line + b"\r\nC: d\r\n")
     assert (fields.refusal, fields.chunked, fields.coded, fields.foreign_coding) == (0, True, True, False)
@@ -202,9 +251,28 @@ def test_chunked_is_read(name: bytes) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b",", b"chunked,", b",chunked", b"chunked, chunked", b"chunked, identity", b"chunked, gzip"]
-    + [b"chunked;q=1", b'"chunked"', b'gzip;a="x, chunked"', b"x y", b"[chunked]", b"=", b";a"]
-    + [b"\tchunked", b"chunked\t", b"gzip,\tchunked", b"chunked\xa0", b"chunked chunked", b"chunked;"],
+    [
+        b"",
+        b",",
+        b"chunked,",
+        b",chunked",
+        b"chunked, chunked",
+        b"chunked, identity",
+        b"chunked, gzip",
+        b"chunked;q=1",
+        b'"chunked"',
+        b'gzip;a="x, chunked"',
+        b"x y",
+        b"[chunked]",
+        b"=",
+        b";a",
+        b"\tchunked",
+        b"chunked\t",
+        b"gzip,\tchunked",
+        b"chunked\xa0",
+        b"chunked chunked",
+        b"chunked;",
+    ],
 )
 def test_what_cannot_be_a_list_that_ends_in_chunked_is_refused(value: bytes) -> None:
     fields = scan(b"Transfer-Encoding: " + value + b"\r\n")
@@ -219,7 +287,9 @@ def test_nothing_comes_after_chunked_in_a_second_field() -> None:
         assert refused(block) == refused(block, False) == 400
 
 
-@pytest.mark.parametrize("value", [b"gzip", b"identity", b"xchunked", b"x-gzip", b"gzip;q=1", b"chunked-x", b"chunke"])
+@pytest.mark.parametrize(
+    "value", [b"gzip", b"identity", b"xchunked", b"x-gzip", b"gzip;q=1", b"chunked-x", b"chunke"]
+)
 def test_other_codings_are_noted(value: bytes) -> None:
     fields = scan(b"Transfer-Encoding: " + value + b"\r\n")
     assert (fields.refusal, fields.coded, fields.chunked, fields.foreign_coding) == (0, True, False, True)
@@ -232,7 +302,8 @@ def test_other_codings_are_noted(value: bytes) -> None:
 
 def test_what_ends_here_is_not_kept() -> None:
     block = (
-        b"A: 1\r\nConnection: X-One, x-TWO\r\nX-One: 1\r\nKeep-Alive: 5\r\nX-Two: 2\r\nTE: trailers\r\nx-one: 3\r\n"
+        b"A: 1\r\nConnection: X-One, x-TWO\r\nX-One: 1\r\nKeep-Alive: 5\r\nX-Two: 2\r\n"
+        b"TE: trailers\r\nx-one: 3\r\n"
         b"Proxy-Connection: keep-alive\r\nUpgrade: h2c\r\nConnection: close\r\nB: 2\r\n"
     )
     for request in (True, False):
@@ -303,7 +374,8 @@ def test_in_answers_they_mean_nothing() -> None:
 
 def test_forwarded_fields_are_taken_out_and_remembered() -> None:
     fields = scan(
-        b"X-Forwarded-For: a\r\nx-forwarded-for: b\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: h\r\nVia: 1.1 v\r\n"
+        b"X-Forwarded-For: a\r\nx-forwarded-for: b\r\nX-Forwarded-Proto: https\r\n"
+        b"X-Forwarded-Host: h\r\nVia: 1.1 v\r\n"
     )
     assert (fields.forwarded_for, fields.forwarded_proto, fields.forwarded_host) == (b"a, b", b"https", b"h")
     assert fields.via
@@ -333,6 +405,9 @@ def test_a_spoilt_framing_field_is_refused_or_harmless(line: bytes) -> None:
     if fields.refusal:
         return
     name, _, value = line.partition(b":")
-    assert name.lower() not in (b"content-length", b"transfer-encoding") or value.strip(b" \t\r\n") in (b"5", b"chunked")
+    assert name.lower() not in (b"content-length", b"transfer-encoding") or value.strip(b" \t\r\n") in (
+        b"5",
+        b"chunked",
+    )
     kept = fields.kept()
     assert not any(bytes((c,)) in kept for c in (*range(9), 11, 12, *range(14, 32), 127))

@@ -43,7 +43,8 @@ def test_verified_bytes_go_on_as_they_stand() -> None:
 def test_hop_by_hop_fields_go_first_then_ours_come() -> None:
     """CVE-2022-31813 of Apache: Connection cannot nominate ours away."""
     data = (
-        b"GET / HTTP/1.1\r\nConnection: close, X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto, Host, X-Hop, Via\r\n"
+        b"GET / HTTP/1.1\r\n"
+        b"Connection: close, X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto, Host, X-Hop, Via\r\n"
         b"Host: a\r\nX-Hop: 1\r\nX-Forwarded-For: 6.6.6.6\r\n"
     )
     assert sent(data) == [b"GET / HTTP/1.1", b"Host: a", *OURS]
@@ -106,7 +107,9 @@ def test_it_leaves_as_http_1_1(version: bytes) -> None:
 
 
 def test_http_1_0_has_no_expectations_and_may_have_no_host() -> None:
-    lines = sent(b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\nConnection: keep-alive\r\n")
+    lines = sent(
+        b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\nConnection: keep-alive\r\n"
+    )
     # RFC 9112 §3.2: 1.1 has a Host, an empty one where there is no authority
     assert lines == [b"POST / HTTP/1.1", b"Host: ", b"Content-Length: 1", OURS[0], OURS[2]]
     assert b"Expect: 100-continue" in sent(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n")
@@ -120,7 +123,8 @@ def test_max_forwards_is_counted_down_where_it_counts() -> None:
 
 def test_an_upgrade_to_websocket_is_asked_for_anew() -> None:
     lines = sent(
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade, X-Hop\r\nX-Hop: 1\r\nUpgrade: websocket\r\n"
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade, X-Hop\r\n"
+        b"X-Hop: 1\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Key: k\r\n"
     )
     assert lines == [
@@ -131,7 +135,10 @@ def test_an_upgrade_to_websocket_is_asked_for_anew() -> None:
         b"Upgrade: websocket",
         *OURS,
     ]
-    other = sent(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n")
+    other = sent(
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Upgrade: h2c\r\nHTTP2-Settings: x\r\n"
+    )
     assert other == [b"GET / HTTP/1.1", b"Host: a", *OURS]
 
 
@@ -141,7 +148,9 @@ def test_framing_leaves_in_its_plain_form() -> None:
         (b"transfer-encoding:CHUNKED", b"Transfer-Encoding: chunked"),
     ):
         for version, trusted in ((b"1.1", False), (b"1.1", True)):
-            lines = sent(b"POST / HTTP/" + version + b"\r\nHost: a\r\n" + came + b"\r\nA: b\r\n", None, trusted)
+            lines = sent(
+                b"POST / HTTP/" + version + b"\r\nHost: a\r\n" + came + b"\r\nA: b\r\n", None, trusted
+            )
             assert lines[1:4] == [b"Host: a", b"A: b", goes]
 
 
@@ -152,7 +161,9 @@ def back(data: bytes, ending: bytes = b"", drop_coding: bool = False) -> bytes |
     data += b"\r\n"
     head = answer_of(data)
     assert head.refusal == ""
-    first, second = (response_head(head, data + b"body", len(data) - 4, ending, drop_coding) for _ in range(2))
+    first, second = (
+        response_head(head, data + b"body", len(data) - 4, ending, drop_coding) for _ in range(2)
+    )
     assert first == second
     return first
 
@@ -169,9 +180,16 @@ def test_start_lines_are_ours() -> None:
 
 
 def test_hop_by_hop_fields_of_answers_are_removed() -> None:
-    out = back(b"HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\nA: b\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nUpgrade: h2\r\n", CLOSE)
+    out = back(
+        b"HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\nA: b\r\n"
+        b"X-Hop: 1\r\nKeep-Alive: 5\r\nUpgrade: h2\r\n",
+        CLOSE,
+    )
     assert out == b"HTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\n\r\n"
-    assert back(b"HTTP/1.1 200 OK\r\nA: b\r\n", KEEP_ALIVE) == b"HTTP/1.1 200 OK\r\nA: b\r\nConnection: keep-alive\r\n\r\n"
+    assert (
+        back(b"HTTP/1.1 200 OK\r\nA: b\r\n", KEEP_ALIVE)
+        == b"HTTP/1.1 200 OK\r\nA: b\r\nConnection: keep-alive\r\n\r\n"
+    )
 
 
 @pytest.mark.parametrize("status", [b"100", b"103", b"199", b"204"])
@@ -191,14 +209,19 @@ def test_chunked_is_not_named_to_http_1_0() -> None:
 
 
 def test_switching_protocols_is_said_anew() -> None:
-    out = back(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: x\r\n")
+    out = back(
+        b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: x\r\n"
+    )
     assert out == (
-        b"HTTP/1.1 101 Switching\r\nSec-WebSocket-Accept: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        b"HTTP/1.1 101 Switching\r\nSec-WebSocket-Accept: x\r\n"
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     )
 
 
 def test_unusual_framing_of_answers_is_written_anew() -> None:
-    assert back(b"HTTP/1.1 200 OK\r\nContent-Length: 005\r\n") == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+    assert (
+        back(b"HTTP/1.1 200 OK\r\nContent-Length: 005\r\n") == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+    )
 
 
 def test_without_takes_fields_out_by_name() -> None:

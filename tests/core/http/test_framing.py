@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import h11
@@ -43,7 +44,7 @@ def read_split(data: bytes, cuts: list[int] | None, decode: bool) -> tuple[bytes
     out = b""
     used = 0
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         out += it.feed(data[start:stop])
         if it.state == DEFECT:
             break
@@ -104,8 +105,29 @@ def test_after_a_defect_nothing_is_passed_on_any_more() -> None:
 
 @pytest.mark.parametrize(
     "size",
-    [b"", b"g", b"0x5", b"5_0", b" 5", b"5 ", b"\t5", b"5\t", b"5 ;a", b"+5", b"-5", b"5.", b"5,", b"5\0"]
-    + [b"5\x0b", b"\xef\xbc\x95", b'"5"', b";a", b"5\x0c", b"5\xa0", b"5\x85"],
+    [
+        b"",
+        b"g",
+        b"0x5",
+        b"5_0",
+        b" 5",
+        b"5 ",
+        b"\t5",
+        b"5\t",
+        b"5 ;a",
+        b"+5",
+        b"-5",
+        b"5.",
+        b"5,",
+        b"5\x00",
+        b"5\x0b",
+        b"\xef\xbc\x95",
+        b'"5"',
+        b";a",
+        b"5\x0c",
+        b"5\xa0",
+        b"5\x85",
+    ],
 )
 def test_only_hex_digits_are_a_size(size: bytes) -> None:
     assert "chunk" in defect(size + b"\r\nhello\r\n0\r\n\r\n")
@@ -200,9 +222,7 @@ def test_trailer_fields_are_passed_on() -> None:
         b"X: y\rz\r\n",
         b": y\r\n",
         b"X\r\n",
-        b"X: \0\r\n",
-    ]
-    + [
+        b"X: \x00\r\n",
         b"X: a\nGET / HTTP/1.1\r\n",
         b"X\x80: y\r\n",
         b"\n",

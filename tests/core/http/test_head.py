@@ -159,7 +159,9 @@ def test_absolute_form_replaces_host() -> None:
     assert get(b"GET http://a HTTP/1.1", b"Host: a").target == b"/"
 
 
-@pytest.mark.parametrize("target", [b"http://", b"http:///x", b"http://u@a/", b"http://a:b/", b"https://a b/", b"http://?x"])
+@pytest.mark.parametrize(
+    "target", [b"http://", b"http:///x", b"http://u@a/", b"http://a:b/", b"https://a b/", b"http://?x"]
+)
 def test_absolute_form_needs_a_valid_authority(target: bytes) -> None:
     assert get(b"GET " + target + b" HTTP/1.1", b"Host: a").status == 400
 
@@ -359,7 +361,12 @@ def test_the_last_fields_are_used_again_if_the_bytes_are_the_same() -> None:
 
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_no_bytes_raise(some: bytes, more: bytes) -> None:
-    for data in (some, b"GET " + some, b"GET /" + some + b" HTTP/1.1\r\nHost: a\r\n" + more, b"GET / HTTP/1.1\r\n" + some):
+    for data in (
+        some,
+        b"GET " + some,
+        b"GET /" + some + b" HTTP/1.1\r\nHost: a\r\n" + more,
+        b"GET / HTTP/1.1\r\n" + some,
+    ):
         for tail in (b"\r\n\r\n", b"\r\n\r\n" + more):
             head = head_of(data + tail)
             assert bool(head.status) == bool(head.reason)
@@ -388,10 +395,21 @@ def test_with_and_without_cache_the_result_is_the_same(blocks: list[bytes]) -> N
         end = data.index(b"\r\n\r\n")
         cached = parse_request(data, 0, end, cache, 8192)
         plain = parse_request(data, 0, end, FieldCache(100), 8192)
-        for name in ("status", "reason", "method", "target", "host", "framing", "content_length", "keep_alive"):
+        for name in (
+            "status",
+            "reason",
+            "method",
+            "target",
+            "host",
+            "framing",
+            "content_length",
+            "keep_alive",
+        ):
             assert getattr(cached, name) == getattr(plain, name)
         if not cached.status:
-            sent = [request_head(head, policy, False, b"192.0.2.1\r\n\r\n") for head in (cached, plain, cached)]
+            sent = [
+                request_head(head, policy, False, b"192.0.2.1\r\n\r\n") for head in (cached, plain, cached)
+            ]
             assert sent[0] == sent[1] == sent[2]
 
 

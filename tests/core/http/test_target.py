@@ -31,12 +31,55 @@ def test_a_host_is_compared_in_lower_case_without_port_and_final_dot(value: byte
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b":80", b".", b"..", b"a..", b".a", b"a:65536", b"a:123456", b"a:x", b"a:-1", b"a:+1", b"a:8 0", b"a:80:80"]
-    + [b"u@a", b"u:p@a", b"a/b", b"a?b", b"a#b", b"a\\b", b"a b", b"a,b", b"a%41", b"\xc3\xa4", b"a;b", b"a'b", b"(a)"]
-    + [b"[::1", b"::1", b"[]", b"[:]", b"[::1]80", b"[::1]:x", b"[::1]a", b"[1.2.3.4]", b"[::g]", b"[fe80::1%eth0]"]
-    + [b"[:::]", b"[1:2:3]", b"[::1]:99999", b"[v1.a:b]", b"[[::1]]", b"a" * (MAX_HOST + 1), b"a" * 1000]
-    + [b"<script>", b"a\tb", b"a\0"],
-)  # fmt: skip
+    [
+        b"",
+        b":80",
+        b".",
+        b"..",
+        b"a..",
+        b".a",
+        b"a:65536",
+        b"a:123456",
+        b"a:x",
+        b"a:-1",
+        b"a:+1",
+        b"a:8 0",
+        b"a:80:80",
+        b"u@a",
+        b"u:p@a",
+        b"a/b",
+        b"a?b",
+        b"a#b",
+        b"a\\b",
+        b"a b",
+        b"a,b",
+        b"a%41",
+        b"\xc3\xa4",
+        b"a;b",
+        b"a'b",
+        b"(a)",
+        b"[::1",
+        b"::1",
+        b"[]",
+        b"[:]",
+        b"[::1]80",
+        b"[::1]:x",
+        b"[::1]a",
+        b"[1.2.3.4]",
+        b"[::g]",
+        b"[fe80::1%eth0]",
+        b"[:::]",
+        b"[1:2:3]",
+        b"[::1]:99999",
+        b"[v1.a:b]",
+        b"[[::1]]",
+        b"a" * (MAX_HOST + 1),
+        b"a" * 1000,
+        b"<script>",
+        b"a\tb",
+        b"a\x00",
+    ],
+)
 def test_anything_else_is_no_host(value: bytes) -> None:
     assert normal_host(value) is None
 
@@ -67,7 +110,9 @@ def test_an_absolute_form_target_is_split(target: bytes, parts: tuple[bytes, byt
     assert split_absolute(target) == parts
 
 
-@pytest.mark.parametrize("target", [b"ftp://a/", b"a", b"a:80", b"http:/a", b"http:a", b"http", b"*", b"//a/b", b"ws://a"])
+@pytest.mark.parametrize(
+    "target", [b"ftp://a/", b"a", b"a:80", b"http:/a", b"http:a", b"http", b"*", b"//a/b", b"ws://a"]
+)
 def test_other_forms_are_not(target: bytes) -> None:
     assert split_absolute(target) is None
 
