@@ -274,7 +274,7 @@ class ForwardingPlane:
         """Close everything now."""
         self.stop_listening()
         for protocol in self._clients():
-            protocol.transport.abortConnection()
+            protocol.cut_off()
         self._loop.run_deferred()
         for backend in self._backends.values():
             self._origins.idle.close(backend)

@@ -167,7 +167,7 @@ class BackendConnection(BackendSide):
             self.abort()
         elif self.state == BODY:
             exchange.heard_from_backend(self)
-            self._body(exchange, data, b"")
+            self._body(exchange, data)
         elif self.state == HEAD:
             exchange.heard_from_backend(self)
             self._head(exchange, data)
@@ -281,52 +281,49 @@ class BackendConnection(BackendSide):
     def _final(self, exchange: Exchange, head: ResponseHead, data: bytes, end: int) -> None:
         self.keep_alive = head.keep_alive
         framing = head.framing
-        out = exchange.response_started(head, data, end)  # None: the head goes on as it came
-        body_start = end + 4
-        extra = len(data) - body_start
-        if framing == NO_BODY:
-            if extra:
+        start = end + 4
+        extra = len(data) - start
+        if framing == NO_BODY or (framing == LENGTH and extra == head.content_length):
+            out = exchange.response_started(head, data, end)
+            if framing == NO_BODY and extra:
                 self.keep_alive = False
-            if out is None:
-                out = data[:body_start] if extra else data
-            exchange.send_to_client(out)
-            exchange.response_ended()
-            return
-        if framing == LENGTH and extra == head.content_length:
-            if out is None:
+                data = data[:start]
+            if out is None:  # the head goes on as it came
                 exchange.send_to_client(data)
             else:
-                exchange.send_to_client(out + data[body_start:])
+                exchange.send_to_client(out + data[start:] if extra else out)
             exchange.response_ended()
             return
         self.state = BODY
         chunks = None
         if framing == CHUNKED:
             chunks = ChunkedReader(exchange.decode, False, MAX_TRAILER, MAX_FIELDS)
-        self.body = BodyReader(framing, head.content_length, chunks)
-        self.wrap = framing == UNTIL_CLOSE and exchange.wrap
-        if out is None:
-            out = data[:body_start]
-        if extra:
-            self._body(exchange, data[body_start:], out)
-        else:
-            exchange.send_to_client(out)
-
-    def _body(self, exchange: Exchange, data: bytes, before: bytes) -> None:
-        """A piece of the body; ``before`` goes out with it (the head, in one segment)."""
-        body = self.body
-        if body is None:
-            return
-        out = body.feed(data)
+        body = self.body = BodyReader(framing, head.content_length, chunks)
+        piece = body.feed(data[start:]) if extra else b""
         if body.defect:
             exchange.backend_defective(body.defect)
             return
-        if out and self.wrap:
-            out = b"%x\r\n%b\r\n" % (len(out), out)
-        if out or before:
-            exchange.send_to_client(before + out)
+        out = exchange.response_started(head, data, end)
+        self.wrap = framing == UNTIL_CLOSE and exchange.wrap
+        self._pass_on(exchange, body, data[:start] if out is None else out, piece, extra)
+
+    def _body(self, exchange: Exchange, data: bytes) -> None:
+        body = self.body
+        if body is not None:
+            piece = body.feed(data)
+            if body.defect:
+                exchange.backend_defective(body.defect)
+            else:
+                self._pass_on(exchange, body, b"", piece, len(data))
+
+    def _pass_on(self, exchange: Exchange, body: BodyReader, before: bytes, piece: bytes, fed: int) -> None:
+        """A piece of the body, made of ``fed`` bytes; ``before`` goes out with it: the head."""
+        if piece and self.wrap:
+            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+        if piece or before:
+            exchange.send_to_client(before + piece if before else piece)
         if body.done:
-            if body.used < len(data):
+            if body.used < fed:
                 self.keep_alive = False
             self.body = None
             exchange.response_ended()

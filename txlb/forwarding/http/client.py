@@ -60,7 +60,6 @@ class ClientConnection(ClientSide):
     body: BodyReader | None
     body_mark: int
     reading_paused: bool
-    read_closed: bool
     advancing: bool
     lingered: int
     served: bool
@@ -416,10 +415,14 @@ class ClientConnection(ClientSide):
         self.transport.unregisterProducer()
         self.transport.abortConnection()
 
-    def tunnel_opened(self) -> None:
+    def tunnel_opened(self) -> bytes:
+        early = self.inbox
+        self.inbox = b""
+        self.room(True)
         self.state = TUNNEL
         self.deadline = 0.0
         self.transport.unregisterProducer()
+        return early
 
     # -- end ---------------------------------------------------------------------------------------------
 
@@ -449,6 +452,12 @@ class ClientConnection(ClientSide):
         self.deadline = 0.0
         self.transport.unregisterProducer()
         self.transport.loseConnection()
+
+    def cut_off(self) -> None:
+        """The end of shutdown: whatever is not finished is given up."""
+        if self.exchange is not None:
+            self.exchange.stopped()
+        self.transport.abortConnection()
 
     def drain(self) -> None:
         """Shutdown: an idle connection closes now, a busy one with its answer."""

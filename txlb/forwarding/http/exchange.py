@@ -164,7 +164,8 @@ class Exchange(Record):
     def _send_on(self, side: BackendSide) -> None:
         settings = self.settings
         self.backend = side
-        self.connected_at = settings.loop.now
+        if not self.reused:
+            self.connected_at = settings.loop.now
         side.begin(self)
         client = self.client
         head = request_head(self.head, settings.policy, client.trusted, client.suffix)
@@ -295,10 +296,14 @@ class Exchange(Record):
         self.first_byte_at = settings.loop.now
         out = response_head(head, data, end, b"", False)
         self.send_to_client(data[: end + 4] if out is None else out)
-        self.client.tunnel_opened()
+        early = self.client.tunnel_opened()
         relay = Relay(settings.loop, self, self.client.transport, side.transport, settings.tunnel_idle)
         self.relay = relay
         relay.start()
+        if early:
+            relay.from_client(early)
+        if self.client.read_closed:
+            relay.client_finished()
 
     def relay_ended(self, timed_out: bool) -> None:
         """The tunnel is over."""
@@ -386,13 +391,22 @@ class Exchange(Record):
         else:
             self.termination = ends.CLIENT_ABORT_CONNECT if self.backend is None else ends.CLIENT_ABORT_WAIT
         self._abandon(outcomes.CLIENT_ABORT)
-        if not self.answer_begun:
-            self.status = 499
         if stalled:
             self.settings.errors_send_timeout += 1
         else:
             self.settings.errors_client_abort += 1
         self._log()
+
+    def stopped(self) -> None:
+        """Not finished within ``timeouts.shutdown``."""
+        if self.ended:
+            return
+        self.termination = ends.SHUTDOWN
+        if self.relay is not None:
+            self.relay.abort()
+        else:
+            self._abandon(outcomes.CLIENT_ABORT)
+            self._log()
 
     # -- end ----------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from txlb.core.answers import Answers
 from txlb.core.http.forward import ForwardPolicy
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from txlb.forwarding.access_log import AccessLog
     from txlb.forwarding.http.origins import Origins
     from txlb.forwarding.http.record import Record
+
+
+CLIENT_GONE: Final = 499  # what an exchange without any answer counts as
 
 
 class HttpSettings:
@@ -108,7 +111,8 @@ class HttpSettings:
         started = exchange.started
         us = int((self.loop.now - started) * 1e6)
         bucket = bucket_of(us)
-        status = exchange.status
+        sent = exchange.status
+        status = sent or CLIENT_GONE
         self.touched = True
         self.requests += 1
         self.bytes_in += exchange.bytes_in
@@ -144,7 +148,7 @@ class HttpSettings:
                 head.target,
                 head.minor if head.method else -1,
                 head.host,
-                status,
+                sent,
                 exchange.bytes_in,
                 exchange.bytes_out,
                 backend_id,

@@ -28,6 +28,7 @@ class ClientSide(StreamProtocol):
     trusted: bool  # the peer's X-Forwarded-* are believed
     suffix: bytes  # the peer's address, as a request head ends with it
     blocked: bool  # the client does not take what was written: produce no more
+    read_closed: bool  # the client has sent FIN
 
     def room(self, available: bool) -> None:
         """Read on, or do not read, the request's body: the backend's pace."""
@@ -45,8 +46,8 @@ class ClientSide(StreamProtocol):
         """The answer cannot be completed: the client must see that (RST)."""
         raise NotImplementedError
 
-    def tunnel_opened(self) -> None:
-        """101 is written: raw bytes from here on."""
+    def tunnel_opened(self) -> bytes:
+        """101 is written: raw bytes from here on. Returns those that came before it."""
         raise NotImplementedError
 
 
