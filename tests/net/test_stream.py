@@ -378,6 +378,40 @@ def test_a_reset_is_heard_exactly_once(net: Net, state: Callable[..., None]) -> 
     assert protocol.losses == 1
 
 
+@pytest.mark.parametrize("unread", [b"", b"not read yet"])
+@pytest.mark.parametrize("state", STATES)
+def test_a_reset_that_a_write_meets_first_is_heard_though_reading_is_paused(
+    net: Net, state: Callable[..., None], unread: bytes
+) -> None:
+    """The write takes the error off the socket; waiting for a reader would be waiting for ever."""
+    protocol = Recorder()
+    transport, peer = net.connect(protocol)
+    state(net, transport, peer)
+    if not transport.read_closed:
+        peer.sock.send(unread)
+    peer.reset()
+    transport.write(b"into the void")
+    transport.pauseProducing()
+    net.settle()
+    assert protocol.losses == 1
+    assert net.loop.handlers == {}
+
+
+def test_a_reset_that_a_flush_meets_while_reading_makes_the_protocol_pause(net: Net) -> None:
+    class Pausing(Recorder):
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            self.transport.pauseProducing()
+
+    protocol = Pausing()
+    _, peer = filled(net, protocol)
+    peer.sock.send(b"data")
+    peer.reset()
+    net.settle()
+    assert protocol.losses == 1
+    assert net.loop.handlers == {}
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_a_reset_that_a_write_meets_first_is_heard_exactly_once(net: Net, state: Callable[..., None]) -> None:
     protocol = Recorder()

@@ -40,6 +40,7 @@ from txlb.net.transport import StreamProtocol
 #: How long anything may take, in seconds. Only a hang lasts as long.
 PATIENCE = 10.0
 
+SMALL_BUFFER = 16384
 LINGER_RESET = struct.pack("ii", 1, 0)
 
 
@@ -118,13 +119,18 @@ class Peer:
 class Net:
     """A loop, the sockets on it, and their far ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, tight: bool = False) -> None:
+        """``tight``: with small buffers everywhere."""
+        self.tight = tight
         self.epoll = select.epoll()
         self.loop = Loop(self.epoll, True)
         self.peers: list[Peer] = []
         self.origins: list[Origin] = []
         self.transports: list[StreamTransport] = []
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+        if tight:
+            self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+            self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
 
     # -- time and events ------------------------------------------------------------------
 
@@ -181,6 +187,9 @@ class Net:
     def pair(self, send_buffer: int = 0, receive_buffer: int = 0) -> tuple[socket.socket, Peer]:
         """A TCP connection: the socket for our side, and the far end."""
         far = socket.socket()
+        if self.tight:
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
         if receive_buffer:
             far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         far.connect(self._listening.getsockname())
@@ -291,14 +300,16 @@ class Recorder(StreamProtocol):
 class Origin:
     """A backend of the test's: its connections are `Peer`s, answered by hand."""
 
-    def __init__(self, backlog: int = 64) -> None:
-        self.sock = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+    def __init__(self, tight: bool = False) -> None:
+        self.sock = socket.create_server(("127.0.0.1", 0), backlog=64)
+        if tight:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
         self.sock.setblocking(False)
         self.port: int = self.sock.getsockname()[1]
         self.accepting = True
         self.peers: list[Peer] = []
         self.net: Net | None = None
-        self.receive_buffer = 0
 
     def accept(self) -> bool:
         happened = False
@@ -348,11 +359,17 @@ class Lines:
 class Stage:
     """One HTTP listener's parts around a `Net`: clients and backends are the test's.
 
-    ``weights`` makes one backend each, in one rule that matches everything.
+    All backends are in one rule, which matches everything.
     """
 
-    def __init__(self, backends: int = 1, idle_limit: int = 100, max_connections: int | None = None) -> None:
-        self.net = Net()
+    def __init__(
+        self,
+        backends: int = 1,
+        idle_limit: int = 100,
+        max_connections: int | None = None,
+        tight: bool = False,
+    ) -> None:
+        self.net = Net(tight)
         self.lines = Lines()
         self.log = AccessLog(self.lines, "json", "worker-1", time.time)
         self.log.flush(time.monotonic())
@@ -361,7 +378,7 @@ class Stage:
         self.settings.policy = ForwardPolicy(False, VIA_CHAIN, b"http")
         self.gate = Gate(self.net.loop, 1000)
         self.acceptor = HttpAcceptor(self.settings, self.gate)
-        self.origins = [Origin() for _ in range(backends)]
+        self.origins = [Origin(tight) for _ in range(backends)]
         for origin in self.origins:
             origin.net = self.net
         self.net.origins += self.origins
@@ -380,9 +397,9 @@ class Stage:
     def backend(self) -> Backend:
         return self.backends[0]
 
-    def client(self, data: bytes = b"", send_buffer: int = 0, receive_buffer: int = 0) -> Peer:
+    def client(self, data: bytes = b"") -> Peer:
         """A client that has connected and sent ``data``."""
-        near, peer = self.net.pair(send_buffer, receive_buffer)
+        near, peer = self.net.pair()
         self.gate.open += 1
         self.acceptor.accepted(near, near.getpeername())
         if data:
@@ -436,13 +453,13 @@ class Stage:
 
 @contextmanager
 def stage(backends: int = 1, **options: Any) -> Iterator[Stage]:
-    """A `Stage` that ends at rest: clients are closed and everything is given back."""
+    """A `Stage` that ends at rest: clients leave and everything is given back."""
     it = Stage(backends, **options)
     try:
         yield it
         for peer in it.net.peers:
             if peer.sock.fileno() >= 0 and not any(peer in origin.peers for origin in it.origins):
-                peer.close()
+                peer.reset()
         it.net.settle()
         it.assert_at_rest()
     finally:

@@ -175,10 +175,15 @@ class StreamTransport(Transport):
     def _hung_up(self, events: int) -> None:
         # Both directions are shut, or the connection was reset. What the peer sent before
         # may still be unread (paused): step out of the set, for HANGUP cannot be masked.
-        if events & ERROR or self.read_closed:
+        if events & ERROR or self.read_closed or self.broken:
             code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code or self.write_closed or self.read_closed:
-                self._lost(Failure(ConnectionLost(f"errno {code}")) if code else DONE)
+            if code or self.broken:
+                # After a failed write the error is gone, and a paused protocol waits for
+                # nothing that could still come.
+                self._lost(Failure(ConnectionLost(f"errno {code}")))
+                return
+            if self.write_closed or self.read_closed:
+                self._lost(DONE)
                 return
         self.parked = True
         self.loop.remove(self.fd, False)

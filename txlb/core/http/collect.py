@@ -4,7 +4,8 @@ Rules:
 
 * Every octet is looked at once, however the pieces are cut.
 * What can be judged before the head is whole is judged at once: a bare LF (400), a request
-  line beyond its limit (414), a head beyond its limit (431).
+  line beyond its limit (414), a head beyond its limit (431). A few bytes of slack: once the
+  head is whole, who parses it is exact, so the same head is judged alike however it was cut.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 END_OF_HEAD: Final = b"\r\n\r\n"
 MORE: Final = 0  # not whole yet
 WHOLE: Final = 1  # ``data`` holds the whole head and what came behind it
+SLACK: Final = 11  # empty lines before the head, and what is here already of the CRLF CRLF behind it
 
 
 class HeadCollector:
@@ -44,6 +46,6 @@ class HeadCollector:
             at = data.find(b"\n", at + 1, end)
         if found >= 0:
             return WHOLE
-        if not self.line_seen and end > max_line + 2:
+        if not self.line_seen and end > max_line + 3:
             return 414
-        return 431 if end > max_head + 2 else MORE
+        return 431 if end > max_head + SLACK else MORE
