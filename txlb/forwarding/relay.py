@@ -6,8 +6,9 @@ Rules (the truth table of closing states is docs/life-of-a-request.md):
   take it (producers, registered both ways).
 * FIN of one side becomes FIN to the other once everything before it is sent; the other
   direction goes on.
-* Both directions ended: both transports close in order. One side lost: what it sent is
-  still delivered to the other, then that is closed too.
+* Both directions ended: both transports close in order. One side lost after its FIN: what it
+  sent is still delivered to the other, then that is closed too. Lost before: the other is
+  reset.
 * No byte either way for ``idle_timeout`` seconds: both sides are aborted.
 """
 
@@ -40,6 +41,7 @@ class Relay(Timed):
     bytes_out: int
     client_done: bool
     backend_done: bool
+    backend_broke: bool  # it was lost before its FIN, and that is how the relay ended
     ended: bool
 
     def __init__(
@@ -55,6 +57,7 @@ class Relay(Timed):
         self.bytes_out = 0
         self.client_done = False
         self.backend_done = False
+        self.backend_broke = False
         self.ended = False
 
     def start(self) -> None:
@@ -86,9 +89,12 @@ class Relay(Timed):
         self._check()
 
     def client_lost(self) -> None:
-        """The client's connection is gone."""
+        """The client's connection is gone; the backend gets what it had sent."""
         if not self.ended:
-            self.backend.abortConnection()
+            if self.client_done:
+                self.backend.loseConnection()
+            else:
+                self.backend.abortConnection()
             self._end(False)
 
     def backend_lost(self) -> None:
@@ -97,6 +103,7 @@ class Relay(Timed):
             if self.backend_done:
                 self.client.loseConnection()
             else:
+                self.backend_broke = True
                 self.client.abortConnection()
             self._end(False)
 

@@ -5,7 +5,8 @@ Rules (RFC 9112 §§6, 9):
 * An answer's head is parsed strictly; what is malformed or ambiguous is 502, never passed on.
 * 1xx answers are relayed to HTTP/1.1 clients, at most `MAX_INTERIM`; 101 only where a
   WebSocket upgrade was asked for.
-* Bytes beyond the end of an answer, or while no exchange is on, make the connection useless.
+* Bytes beyond the end of an answer, or while no exchange is on, make the connection useless;
+  so does a request that it has not taken in full when its answer ends.
 * A body that ends with the connection is passed to HTTP/1.1 clients as chunks, so that the
   client can tell its end from a break.
 * Silence of ``backend_response`` seconds while something is awaited ends the exchange; time
@@ -116,7 +117,7 @@ class BackendConnection(BackendSide):
         self.body = None
         if self.paused:
             self.pace(True)
-        if reusable and self.keep_alive:
+        if reusable and self.keep_alive and not self.transport.is_backed_up():
             self.reused = True
             if self.store.put(self):
                 return
@@ -156,7 +157,7 @@ class BackendConnection(BackendSide):
         super().makeConnection(transport)
         self.transport.registerProducer(self, True)
         self.backend.connections += 1
-        self.backend.touched = True
+        self.backend.touch()
 
     def dataReceived(self, data: bytes) -> None:
         exchange = self.exchange
@@ -194,7 +195,7 @@ class BackendConnection(BackendSide):
     def connectionLost(self, reason: Any) -> None:
         backend = self.backend
         backend.connections -= 1
-        backend.touched = True
+        backend.touch()
         self.store.loop.cancel(self)
         state = self.state
         self.state = CLOSED

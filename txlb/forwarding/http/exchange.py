@@ -312,9 +312,13 @@ class Exchange(Record):
             self.bytes_in += relay.bytes_in
             self.bytes_out += relay.bytes_out
         self.request_done = True
+        outcome = outcomes.OK
         if timed_out:
             self.termination = ends.TUNNEL_IDLE
-        self._release(outcomes.OK)
+        elif relay is not None and relay.backend_broke:
+            self.termination = ends.BACKEND_RESET_TUNNEL
+            outcome = outcomes.RESET
+        self._release(outcome)
         self._log()
 
     def backend_closed(self, unanswered: bool) -> None:
