@@ -4,7 +4,8 @@ Rules:
 
 * Plain native integers, added to in the data path; the plane copies them to the scoreboard on its tick.
 * Counters only grow (`restore` sets them once, when a worker takes over its predecessor's row).
-* ``touched`` means: something changed since the last flush; whoever flushes clears it.
+* ``touched`` means: something changed since the last flush; whoever flushes clears it. The first
+  `touch` after that enters it in the ``ledger``, so a flush costs by traffic, not by the number of things.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Answers:
         "latency_1",
         "latency_2",
         "latency_sum_us",
+        "ledger",
         "requests",
         "touched",
     )
@@ -45,6 +47,7 @@ class Answers:
     latency_sum_us: int
     column: int  # where the scoreboard keeps this thing's block; -1 = nowhere yet
     touched: bool
+    ledger: list[Answers] | None  # whoever flushes looks there; None = nobody does
 
     def __init__(self) -> None:
         self.requests = 0
@@ -60,6 +63,15 @@ class Answers:
         self.latency_sum_us = 0
         self.column = -1
         self.touched = True
+        self.ledger = None
+
+    def touch(self) -> None:
+        """Something changed."""
+        if not self.touched:
+            self.touched = True
+            ledger = self.ledger
+            if ledger is not None:
+                ledger.append(self)
 
     @property
     def latency(self) -> list[int]:
@@ -89,7 +101,8 @@ class Answers:
         else:
             self._latency[bucket] += 1
         self.latency_sum_us += us
-        self.touched = True
+        if not self.touched:
+            self.touch()
 
     def restore(
         self, requests: int, codes: Sequence[int], latency: Sequence[int], latency_sum_us: int

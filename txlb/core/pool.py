@@ -54,7 +54,7 @@ class Lease:
         self.released = True
         backend = self.backend
         backend.active_connections -= 1
-        backend.touched = True
+        backend.touch()
         backend.count_outcome(outcome, now)
         pool = self._pool
         if pool.observed:
@@ -111,7 +111,7 @@ class Pool(Answers):
                 if not self._check_members or self._is_member(backend):
                     backend.active_connections += 1
                     backend.requests += 1
-                    backend.touched = True
+                    backend.touch()
                     return Lease(backend, self)
                 if not algorithm.trusted and not self._stale:
                     self._failed(f"pick() returned {backend.id!r}, which is no backend of this rule")
@@ -147,7 +147,7 @@ class Pool(Answers):
     def _lease(self, backend: Backend) -> Lease:
         backend.active_connections += 1
         backend.requests += 1
-        backend.touched = True
+        backend.touch()
         return Lease(backend, self)
 
     def _rescue(self, problem: str, context: Any, tried: list[Backend]) -> Backend | None:
@@ -166,7 +166,7 @@ class Pool(Answers):
 
     def _failed(self, problem: str) -> None:
         self.algorithm_errors += 1
-        self.touched = True
+        self.touch()
         if not self._problem:
             self._problem = problem
 

@@ -27,9 +27,8 @@ class Board:
     def __init__(self, row: memoryview) -> None:
         self._row = row
         self._listeners: list[HttpSettings] = []
-        self._pools: list[Pool] = []
-        self._backends: list[Backend] = []
-        self._cells: list[Answers] = []
+        self._known: list[Answers] = []
+        self._changed: list[Answers] = []
         self._lags: list[int] = [0] * LAG_WINDOW
         self._ticks = row[WORKER.index("ticks")]
         self._lag_total = row[WORKER.index("loop_lag_total_us")]
@@ -72,22 +71,24 @@ class Board:
         """Columns of a new snapshot; what is new here goes on from what its block holds."""
         self.flush()
         row = self._row
+        for gone in self._known:
+            gone.ledger = None  # its columns may be another's before long
+        self._changed.clear()
+        self._known = [*pools.values(), *backends.values()]
         self._listeners = list(listeners.values())
-        self._pools = list(pools.values())
-        self._backends = list(backends.values())
         for settings in self._listeners:
             fresh = settings.column < 0
             settings.column = columns.listeners[settings.id]
             if fresh:
                 self._restore_listener(settings)
             self._assign_cells(columns, settings)
-        for pool in self._pools:
+        for pool in pools.values():
             fresh = pool.column < 0
             pool.column = columns.rules[pool.rule_id]
             if fresh:
                 pool.retries = row[pool.column + RULE.index("retries")]
                 self._restore(pool, pool.column, RULE)
-        for backend in self._backends:
+        for backend in backends.values():
             fresh = backend.column < 0
             backend.column = columns.backends[backend.id]
             if fresh:
@@ -96,7 +97,10 @@ class Board:
                 backend.bytes_in = row[backend.column + BACKEND.index("bytes_in")]
                 backend.bytes_out = row[backend.column + BACKEND.index("bytes_out")]
                 self._restore(backend, backend.column, BACKEND)
-            backend.touched = True
+        for answers in self._known:
+            answers.ledger = self._changed
+            answers.touched = True
+            self._changed.append(answers)
 
     def _assign_cells(self, columns: Columns, settings: HttpSettings) -> None:
         cells: dict[str, dict[str, Answers]] = {}
@@ -110,12 +114,8 @@ class Board:
                 cell.column = base
                 cells.setdefault(rule, {})[backend] = cell
         settings.cells = cells
-        self._cells = [
-            cell
-            for listener in self._listeners
-            for by_backend in listener.cells.values()
-            for cell in by_backend.values()
-        ]
+        for by_backend in cells.values():
+            self._known.extend(by_backend.values())
 
     def _restore(self, answers: Answers, base: int, fields: tuple[str, ...]) -> None:
         row = self._row
@@ -149,25 +149,28 @@ class Board:
             if settings.touched:
                 settings.touched = False
                 self._write_listener(settings)
-        for pool in self._pools:
-            if pool.touched:
-                pool.touched = False
-                self._row[pool.column + RULE.index("retries")] = pool.retries
-                self._write_answers(pool, pool.column, RULE)
-        for backend in self._backends:
-            if backend.touched:
-                backend.touched = False
-                self._write_backend(backend)
-        row = self._row
-        for cell in self._cells:
-            if cell.touched:
-                cell.touched = False
-                base = cell.column
-                row[base] = cell.code_1xx
-                row[base + 1] = cell.code_2xx
-                row[base + 2] = cell.code_3xx
-                row[base + 3] = cell.code_4xx
-                row[base + 4] = cell.code_5xx
+        changed = self._changed
+        if changed:
+            batch = list(changed)
+            changed.clear()
+            for answers in batch:
+                self._write(answers)
+
+    def _write(self, answers: Answers) -> None:
+        answers.touched = False
+        if isinstance(answers, Backend):
+            self._write_backend(answers)
+        elif isinstance(answers, Pool):
+            self._row[answers.column + RULE.index("retries")] = answers.retries
+            self._write_answers(answers, answers.column, RULE)
+        else:
+            row = self._row
+            base = answers.column
+            row[base] = answers.code_1xx
+            row[base + 1] = answers.code_2xx
+            row[base + 2] = answers.code_3xx
+            row[base + 3] = answers.code_4xx
+            row[base + 4] = answers.code_5xx
 
     def _write_answers(self, answers: Answers, base: int, fields: tuple[str, ...]) -> None:
         row = self._row

@@ -54,7 +54,7 @@ class IdleConnections(IdleStore):
         backend.kept.append(connection)
         self.total += 1
         backend.idle += 1
-        backend.touched = True
+        backend.touch()
         connection.idle_since = self.loop.now
         self.loop.arm(connection, self.idle_timeout)
         return True
@@ -66,7 +66,7 @@ class IdleConnections(IdleStore):
             backend.kept.remove(connection)
             self.total -= 1
             backend.idle -= 1
-            backend.touched = True
+            backend.touch()
 
     def expired(self, connection: BackendConnection, now: float) -> None:
         """``connection`` waited for ``idle_timeout``."""
