@@ -352,6 +352,7 @@ def test_upgrade_is_read_as_one_list() -> None:
 def test_expectations() -> None:
     assert scan(b"Expect: 100-Continue\r\n").expect_continue
     assert not scan(b"Expect: 100-continue\r\n").expect_other
+    assert scan(b"Expect: 100-continue\r\nExpect: 100-continue\r\n").expect_other
     for value in (b"200-ok", b"100-continue, x", b"", b"100-continue;q"):
         fields = scan(b"Expect: " + value + b"\r\n")
         assert fields.expect_other and not fields.expect_continue

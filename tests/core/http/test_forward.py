@@ -228,3 +228,15 @@ def test_without_takes_fields_out_by_name() -> None:
     block = b"A: 1\r\nB: 2\r\na:3\r\nAB: 4\r\n"
     assert without(block, frozenset((b"a",))) == b"B: 2\r\nAB: 4\r\n"
     assert without(b"", frozenset((b"a",))) == b""
+
+
+def test_one_head_serves_many_clients() -> None:
+    """What is remembered of an answer's head does not depend on whom it was sent to first."""
+    data = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n"
+    coding = b"Transfer-Encoding: chunked\r\n"
+    ways = [(b"", False, coding), (CLOSE, False, coding), (b"", True, b""), (KEEP_ALIVE, True, b"")]
+    for first in range(len(ways)):
+        head = answer_of(data)
+        for ending, drop, framing in (*ways[first:], *ways[:first], *ways[first:]):
+            out = response_head(head, data, len(data) - 4, ending, drop)
+            assert out == b"HTTP/1.1 200 OK\r\n" + framing + b"A: b\r\n" + ending + b"\r\n"

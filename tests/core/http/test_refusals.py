@@ -41,6 +41,7 @@ def test_errors_are_not_cached() -> None:
 def test_the_last_hop_says_what_is_allowed() -> None:
     """Max-Forwards: 0 (RFC 9110 §7.6.2): OPTIONS is answered, TRACE is not done here."""
     assert b"Allow: OPTIONS, GET" in DEFAULT.answer(200, False, 1, False)
+    assert DEFAULT.answer(200, False, 1, False).endswith(b"\r\n\r\n")
     assert b"Allow: " in DEFAULT.answer(405, False, 1, False)
     assert b"Allow: " not in DEFAULT.answer(404, False, 1, False)
 
