@@ -69,7 +69,7 @@ def test_an_answer_octet_by_octet_is_passed_on_alike(request_bytes: bytes, answe
     assert (meaning(data), termination) == (meaning(whole), "--")
 
 
-# -- strictness ----------------------------------------------------------------------------------------
+# -- strictness ----------------------------------------------------------------
 
 DEFECTS = [
     b"nonsense\r\n\r\n",
@@ -126,7 +126,7 @@ def test_a_body_that_is_malformed_from_the_start_is_502() -> None:
         assert backend.ending == "reset" and here.backend.bad_responses == 1
 
 
-# -- interim answers -------------------------------------------------------------------------------------
+# -- interim answers ----------------------------------------------------------------
 
 
 def test_interim_answers_are_relayed() -> None:
@@ -177,7 +177,7 @@ def test_the_count_of_interim_answers_begins_anew_with_each_exchange() -> None:
         assert here.terminations() == ["--"] * 3
 
 
-# -- bytes that nobody asked for ------------------------------------------------------------------------------
+# -- bytes that nobody asked for ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_backend_that_wants_to_close_is_not_kept() -> None:
             backend.take()
 
 
-# -- bodies ----------------------------------------------------------------------------------------------------
+# -- bodies ----------------------------------------------------------------
 
 
 def test_a_body_until_close_becomes_chunks() -> None:
@@ -356,7 +356,7 @@ def test_a_cut_head_is_502() -> None:
         assert here.terminations() == ["SH"]
 
 
-# -- silence ---------------------------------------------------------------------------------------------------------
+# -- silence ----------------------------------------------------------------
 
 
 def test_silence_before_the_answer_is_504() -> None:
@@ -430,7 +430,7 @@ def test_a_slow_client_is_not_the_backends_silence(body: str) -> None:
         assert here.terminations() == ["--"]
 
 
-# -- pace ---------------------------------------------------------------------------------------------------------------
+# -- pace ----------------------------------------------------------------
 
 
 def buffered(here: Stage) -> int:
@@ -524,7 +524,7 @@ def test_a_connection_that_has_not_taken_its_request_is_not_kept() -> None:
         here.net.run_until(lambda: backend.ending)
 
 
-# -- tunnels ------------------------------------------------------------------------------------------------------------
+# -- tunnels ----------------------------------------------------------------
 
 
 def tunnel(here: Stage) -> tuple[Peer, Peer]:

@@ -37,7 +37,7 @@ def sent_apart(client: Peer, here: Stage, data: bytes) -> None:
     here.net.settle()
 
 
-# -- heads -----------------------------------------------------------------------------------------
+# -- heads ----------------------------------------------------------------
 
 REQUESTS = [
     get("/x?y", "Accept: */*", "X-Long: " + "v" * 40),
@@ -164,7 +164,7 @@ def test_a_request_of_exactly_the_limit_is_taken_however_it_comes() -> None:
             assert here.origin.last.data.startswith(b"GET / ")
 
 
-# -- deadlines ----------------------------------------------------------------------------------------
+# -- deadlines ----------------------------------------------------------------
 
 
 def test_the_head_has_one_deadline_that_single_bytes_do_not_extend() -> None:
@@ -275,7 +275,7 @@ def test_a_body_that_waits_for_the_backend_is_not_slow() -> None:
         assert client.data.endswith(b"fine")
 
 
-# -- pipelining ----------------------------------------------------------------------------------------
+# -- pipelining ----------------------------------------------------------------
 
 
 def test_one_exchange_at_a_time() -> None:
@@ -383,7 +383,7 @@ def test_who_may_ask_again(version: str, field: str, stays: bool) -> None:
         assert (b"connection: keep-alive" in head) is (stays and version == "1.0")
 
 
-# -- the client leaves ---------------------------------------------------------------------------------------
+# -- the client leaves ----------------------------------------------------------------
 
 
 def test_fin_after_a_whole_request_still_gets_its_answer() -> None:
@@ -515,7 +515,7 @@ def test_a_reset_during_a_paused_body_is_heard() -> None:
         assert here.terminations() == ["CB"]
 
 
-# -- closing in stages --------------------------------------------------------------------------------------
+# -- closing in stages ----------------------------------------------------------------
 
 
 def test_an_early_answer_reaches_a_client_that_is_still_sending() -> None:
@@ -599,7 +599,7 @@ def test_nothing_is_processed_after_close() -> None:
         assert b"/2" not in here.origin.last.data
 
 
-# -- draining ---------------------------------------------------------------------------------------------------
+# -- draining ----------------------------------------------------------------
 
 
 def test_draining_closes_idle_connections_and_lets_the_busy_finish() -> None:
@@ -629,7 +629,7 @@ def test_while_draining_own_answers_close_too() -> None:
         assert b"Connection: close" in client.data and client.ending == "fin"
 
 
-# -- on other transports --------------------------------------------------------------------------------------------
+# -- on other transports ----------------------------------------------------------------
 
 
 def test_a_client_connection_runs_on_twisteds_string_transport() -> None:
