@@ -161,4 +161,5 @@ class SplicingTransport(StreamTransport):
         super().abortConnection()
 
     def is_backed_up(self) -> bool:
-        return self.pending_size > 0 or (self.incoming is not None and self.incoming.held > 0)
+        # A stalled one has lost its splice already, its protocol is only yet to hear of it.
+        return self.stalled or self.pending_size > 0 or (self.incoming is not None and self.incoming.held > 0)

@@ -240,3 +240,11 @@ def test_one_head_serves_many_clients() -> None:
         for ending, drop, framing in (*ways[first:], *ways[:first], *ways[first:]):
             out = response_head(head, data, len(data) - 4, ending, drop)
             assert out == b"HTTP/1.1 200 OK\r\n" + framing + b"A: b\r\n" + ending + b"\r\n"
+
+
+def test_a_request_that_names_no_host_gets_the_backends() -> None:
+    head = head_of(b"GET / HTTP/1.0\r\n\r\n")
+    head.fallback_host = b"10.0.0.1:8080"
+    out = request_head(head, policy(), False, CLIENT)
+    assert out.startswith(b"GET / HTTP/1.1\r\nHost: 10.0.0.1:8080\r\n")
+    assert b"X-Forwarded-Host" not in out

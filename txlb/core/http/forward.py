@@ -100,7 +100,7 @@ def _unusual_block(head: RequestHead, policy: ForwardPolicy, trusted: bool) -> b
     if head.minor == 0:
         block = without(block, frozenset((b"expect",)))
         if not host:
-            block = b"Host: \r\n" + block
+            block = b"Host: " + head.fallback_host + b"\r\n" + block
     if fields.max_forwards > 0 and head.method in (b"TRACE", b"OPTIONS"):
         block = without(block, frozenset((b"max-forwards",)))
         block += b"Max-Forwards: %d\r\n" % (fields.max_forwards - 1)

@@ -87,6 +87,7 @@ class RequestHead:
     minor: int
     host: bytes
     rewritten_host: bytes | None
+    fallback_host: bytes  # sent as Host where the client named none (HTTP/1.0)
     fields: Fields
     framing: int
     content_length: int
@@ -102,6 +103,7 @@ class RequestHead:
         self.minor = minor
         self.host = b""
         self.rewritten_host = None
+        self.fallback_host = b""
         self.fields = fields
         self.framing = NO_BODY
         self.content_length = 0

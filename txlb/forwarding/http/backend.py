@@ -299,6 +299,7 @@ class BackendConnection(BackendSide):
         chunks = None
         if framing == CHUNKED:
             chunks = ChunkedReader(exchange.decode, False, MAX_TRAILER, MAX_FIELDS)
+            chunks.nominated = head.fields.nominated
         body = self.body = BodyReader(framing, head.content_length, chunks)
         piece = body.feed(data[start:]) if extra else b""
         if body.defect:

@@ -324,6 +324,7 @@ class ClientConnection(ClientSide):
         chunks = None
         if framing == CHUNKED:
             chunks = ChunkedReader(False, True, MAX_TRAILER, settings.max_fields)
+            chunks.nominated = head.fields.nominated
         body = self.body = BodyReader(framing, head.content_length, chunks)
         self.body_mark = 0
         settings.loop.arm(self, settings.client_body)

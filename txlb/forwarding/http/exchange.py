@@ -168,6 +168,10 @@ class Exchange(Record):
             self.connected_at = settings.loop.now
         side.begin(self)
         client = self.client
+        backend = self.last_backend
+        if self.head.minor == 0 and self.head.fields.hosts == 0 and backend is not None:
+            host = f"[{backend.host}]" if ":" in backend.host else backend.host
+            self.head.fallback_host = f"{host}:{backend.port}".encode("ascii")
         head = request_head(self.head, settings.policy, client.trusted, client.suffix)
         hold = self.hold
         if hold is None:
