@@ -306,7 +306,7 @@ def test_broken_off_answers_never_look_whole(balancer: Balancer, origin: Origin)
     with origin.serving(script):
         for path in parts:
             with balancer.connect() as client:
-                client.send(get(path))
+                client.send(get(path, "Connection: close"))
                 received = b""
                 try:
                     while data := client.more():
@@ -314,6 +314,8 @@ def test_broken_off_answers_never_look_whole(balancer: Balancer, origin: Origin)
                 except ConnectionResetError:
                     pass
                 head, _, rest = received.partition(b"\r\n\r\n")
+                if head.startswith(b"HTTP/1.1 502 "):  # it was seen before anything was sent
+                    continue
                 assert not head or head.startswith(b"HTTP/1.1 200 OK")
                 assert not rest.endswith(b"0\r\n\r\n")
                 assert len(rest) < 100
