@@ -155,6 +155,16 @@ def test_unregistering_resumes_a_paused_producer(net: Net) -> None:
     transport.unregisterProducer()
 
 
+def test_unregistering_from_a_lost_transport_does_nothing(net: Net) -> None:
+    protocol = Recorder()
+    transport, peer = filled(net, protocol)
+    transport.registerProducer(protocol, True)
+    peer.reset()
+    net.settle()
+    transport.unregisterProducer()
+    assert protocol.heard == ["made", "pause", "lost"]
+
+
 def test_a_pipe_of_two_transports_holds_a_bounded_number_of_bytes(net: Net) -> None:
     """A fast sender is not read while the receiver does not take what it sent."""
 

@@ -19,7 +19,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from txlb.core.algorithms.round_robin import RoundRobin
@@ -54,6 +54,7 @@ class Peer:
         self.reading = True
         self.ending = ""  # "fin" or "reset", once it came
         self.unsent = b""
+        self.finishing = False
 
     def poll(self) -> bool:
         """Send and read what can be; whether anything happened."""
@@ -69,6 +70,11 @@ class Peer:
                 self.unsent = b""
                 break
             self.unsent = self.unsent[sent:]
+            happened = True
+        if self.finishing and not self.unsent:
+            self.finishing = False
+            with suppress(OSError):  # reset meanwhile
+                self.sock.shutdown(socket.SHUT_WR)
             happened = True
         pieces = []
         while self.reading and not self.ending:
@@ -100,11 +106,9 @@ class Peer:
         return data
 
     def finish(self) -> None:
-        """FIN."""
-        try:
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # reset meanwhile
+        """FIN, behind what is not sent yet."""
+        self.finishing = True
+        self.poll()
 
     def reset(self) -> None:
         """Close with RST."""

