@@ -8,7 +8,8 @@ Rules:
   the inner set.
 * Without epoll (`ReactorPoller`) the same handlers are driven by the reactor's own
   addReader/addWriter, a descriptor each.
-* Nothing leaves `doRead` as an exception: the reactor would drop the whole inner set.
+* Nothing leaves `doRead` as an exception: the reactor would drop the whole inner set. A tick
+  that raises is logged, and the next one comes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor, IReadWriteDescriptor
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from txlb.net.loop import BATCH, ERROR, HANGUP, READ, WRITE, Loop
@@ -65,7 +67,8 @@ class ReactorDescriptor:
         self._loop.dispatch([(self._fd, READ)])
 
     def doWrite(self) -> None:
-        self._loop.dispatch([(self._fd, WRITE)])
+        if self.interest & WRITE:  # not if reading, a moment ago, ended it
+            self._loop.dispatch([(self._fd, WRITE)])
 
     def connectionLost(self, reason: Any) -> None:
         self._loop.dispatch([(self._fd, ERROR | HANGUP)])
@@ -97,9 +100,16 @@ class ReactorPoller:
         self.modify(fd, 0)
         del self._descriptors[fd]
 
+    def close(self) -> None:
+        """Watch nothing more."""
+        for fd in list(self._descriptors):
+            self.unregister(fd)
+
 
 class HostedLoop:
     """A running `Loop` and what keeps it running."""
+
+    log = Logger()
 
     def __init__(self, reactor: Any, use_epoll: bool | None = None) -> None:
         """``use_epoll``: None = where there is one."""
@@ -107,6 +117,7 @@ class HostedLoop:
         self._epoll: Any = None
         self._descriptor: EpollDescriptor | None = None
         self._attached = False
+        self._poller: ReactorPoller | None = None
         self._ticking: LoopingCall | None = None
         if use_epoll is None:
             use_epoll = hasattr(select, "epoll")
@@ -115,9 +126,9 @@ class HostedLoop:
             self.loop = Loop(self._epoll, True)
             self._descriptor = EpollDescriptor(self._epoll, self.loop)
         else:
-            poller = ReactorPoller(reactor)
-            self.loop = Loop(poller, False)
-            poller.loop = self.loop
+            self._poller = ReactorPoller(reactor)
+            self.loop = Loop(self._poller, False)
+            self._poller.loop = self.loop
 
     def start(self, on_tick: Any) -> None:
         """Watch, and tick every `TICK` seconds: deadlines first, then ``on_tick()``."""
@@ -128,8 +139,11 @@ class HostedLoop:
             self._reactor.addReader(self._descriptor)
 
         def tick() -> None:
-            self.loop.tick()
-            on_tick()
+            try:
+                self.loop.tick()
+                on_tick()
+            except Exception:
+                self.log.failure("a tick failed")
 
         self._ticking = LoopingCall(tick)
         self._ticking.clock = self._reactor
@@ -144,6 +158,8 @@ class HostedLoop:
             self._reactor.detach()
         elif self._descriptor is not None:
             self._reactor.removeReader(self._descriptor)
+        elif self._poller is not None:
+            self._poller.close()
         self._descriptor = None
         self.loop.pipes.close()
         if self._epoll is not None:
