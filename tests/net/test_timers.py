@@ -72,7 +72,7 @@ def test_moving_later_touches_no_structure_and_is_heeded() -> None:
     wheel = TimerWheel(START)
     timed = Recording()
     wheel.arm(timed, START + 1.0)
-    slots = {slot: list(entries) for slot, entries in wheel.slots.items()}
+    slots = {slot: set(entries) for slot, entries in wheel.slots.items()}
     for seconds in range(2, 1000):
         wheel.arm(timed, START + seconds)
     timed.deadline = START + 3.0  # an attribute store does as well
@@ -90,7 +90,7 @@ def test_moving_earlier_fires_in_time_and_only_once() -> None:
     wheel.arm(timed, START + 1.0)
     run(wheel, START, START + 1.2)
     assert len(timed.fired) == 1
-    run(wheel, START + 1.2, START + 61.0)  # the stale entry's slot comes up
+    run(wheel, START + 1.2, START + 61.0)  # the old slot comes up
     assert len(timed.fired) == 1
 
 
@@ -186,3 +186,30 @@ def test_the_wheel_agrees_with_a_list_of_deadlines(steps: list[tuple[str, int, f
                 else:
                     assert due.get(index, now) >= now - TICK - 1e-6, "late"
     assert not due
+
+
+def test_what_is_cancelled_is_not_kept_alive() -> None:
+    wheel = TimerWheel(START)
+    timed = Recording()
+    wheel.arm(timed, START + 60.0)
+    wheel.cancel(timed)
+    assert not any(wheel.slots.values())
+    assert wheel.advance(START + 100.0) == 0
+    wheel.arm(timed, START + 101.0)
+    assert wheel.advance(START + 102.0) == 1
+
+
+def test_one_that_fires_may_cancel_another_of_its_slot() -> None:
+    wheel = TimerWheel(START)
+    both: list[Recording] = []
+
+    class Cancelling(Recording):
+        def timed_out(self, now: float) -> None:
+            super().timed_out(now)
+            for other in both:
+                wheel.cancel(other)
+
+    both += [Cancelling(), Cancelling()]
+    for timed in both:
+        wheel.arm(timed, START + 1.0)
+    assert wheel.advance(START + 2.0) == 1

@@ -151,7 +151,7 @@ class AccessLog:
             host_text = self._hosts.get(host) if minor == 1 else None
             if host_text is None:
                 host_text = self._host(host, minor)
-            served = self._served.get(backend) if reused and tries == 1 and connect_us == 0 else None
+            served = self._served.get(backend) if reused and tries == 1 and connect_us < 0 else None
             if served is None:
                 served = self._serving(backend, tries, reused, connect_us)
             if first_byte_us >= 0:
@@ -203,7 +203,7 @@ class AccessLog:
             f',"backend":{backend_text},"tries":{tries},"reused":{"true" if reused else "false"},'
             f'"connect_ms":{milliseconds(connect_us)},"first_byte_ms":'
         )
-        if reused and tries == 1 and connect_us == 0:
+        if reused and tries == 1 and connect_us < 0:
             if len(self._served) >= SMALL:
                 self._served.clear()  # ids come and go over the API
             self._served[backend] = text

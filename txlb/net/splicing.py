@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from twisted.internet.error import ConnectionLost
@@ -30,7 +29,6 @@ class SplicingTransport(StreamTransport):
     incoming: Splice | None  # we are its sink
     spliced_from: SplicingTransport | None
     spliced_to: SplicingTransport | None
-    unblocked: bool
 
     def __init__(self, loop: Loop, sock: Any, peer: Any, send_timeout: float) -> None:
         super().__init__(loop, sock, peer, send_timeout)
@@ -38,7 +36,6 @@ class SplicingTransport(StreamTransport):
         self.incoming = None
         self.spliced_from = None
         self.spliced_to = None
-        self.unblocked = False
 
     def splice_to(self, sink: Transport, size: int, owner: StreamProtocol) -> bool:
         """Move the next ``size`` bytes that arrive here to ``sink``; False if that cannot be."""
@@ -51,20 +48,12 @@ class SplicingTransport(StreamTransport):
         pipe = self.loop.pipes.take()
         if pipe is None:
             return False
-        self._unblock()
-        sink._unblock()
         splice = Splice(self.loop.pipes, pipe, owner, self.fd, sink.fd, size)
         self.outgoing = splice
         self.spliced_to = sink
         sink.incoming = splice
         sink.spliced_from = self
         return True
-
-    def _unblock(self) -> None:
-        # splice(2) heeds the descriptor's own flag.
-        if not self.unblocked:
-            self.unblocked = True
-            os.set_blocking(self.fd, False)
 
     # -- events -----------------------------------------------------------------------
 
