@@ -107,4 +107,5 @@ def test_absolute_form_names_the_host_that_is_told(balancer: Balancer, origin: O
 def test_http_1_0_without_host(balancer: Balancer, origin: Origin) -> None:
     request = sent_on(balancer, origin, "via-always", "GET / HTTP/1.0")
     assert forwarded(request) == ("127.0.0.1", "http", "")
-    assert (request.get("host"), request.get("via")) == ("", "1.0 txlb")
+    # An HTTP/1.1 request needs one: the backend's own address, as curl or a browser would send it.
+    assert (request.get("host"), request.get("via")) == (f"127.0.0.1:{origin.port}", "1.0 txlb")
