@@ -122,8 +122,10 @@ class ForwardingPlane:
                     self._origins.idle.close(backend)
                 backend.update(spec.host, spec.address, spec.port, spec.weight, spec.max_connections)
             backends[spec.id] = backend
-        for gone in self._backends.keys() - backends.keys():
-            self._origins.idle.close(self._backends[gone])
+        for name in self._backends.keys() - backends.keys():
+            gone = self._backends[name]
+            self._origins.idle.close(gone)
+            gone.update(gone.host, "", gone.port, 0, None)  # it is nowhere: nothing is kept for it
         self._backends = backends
 
     def _apply_rules(self, snapshot: Snapshot) -> None:

@@ -77,8 +77,10 @@ class BackendConnection(BackendSide):
     wrap: bool
     idle_since: float
     paused: bool
+    address: str  # where it leads; the backend may have moved since
+    port: int
 
-    def __init__(self, backend: Backend, store: IdleStore) -> None:
+    def __init__(self, backend: Backend, store: IdleStore, address: str, port: int) -> None:
         super().__init__()
         self.reused = False
         self.backend = backend
@@ -95,6 +97,8 @@ class BackendConnection(BackendSide):
         self.wrap = False
         self.idle_since = 0.0
         self.paused = False
+        self.address = address
+        self.port = port
 
     # -- commands of the exchange -----------------------------------------------------
 

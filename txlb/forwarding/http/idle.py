@@ -7,6 +7,8 @@ Rules:
   connection is closed when its exchange ends.
 * One that waited ``idle_timeout`` is closed, unless its backend had traffic within that time
   and has no more than ``min_per_backend`` waiting.
+* One that leads where its backend is no more (it moved, or left) is closed when its exchange
+  ends.
 * Whatever arrives on an idle connection, be it a byte or FIN, makes it stale: it leaves at once.
 """
 
@@ -47,8 +49,10 @@ class IdleConnections(IdleStore):
         return connection
 
     def put(self, connection: BackendConnection) -> bool:
-        """Keep ``connection``; False if there is no room for it."""
+        """Keep ``connection``; False if there is no room or no use for it."""
         backend = connection.backend
+        if connection.port != backend.port or connection.address != backend.address:
+            return False
         if backend.idle >= self.max_per_backend or self.total >= self.total_limit:
             return False
         backend.kept.append(connection)

@@ -25,18 +25,22 @@ class Attempt(Receiver):
     backend: Backend
     exchange: Exchange
     connecting: Connecting
+    address: str
+    port: int
 
     def __init__(self, origins: Origins, backend: Backend, exchange: Exchange) -> None:
         self.origins = origins
         self.backend = backend
         self.exchange = exchange
+        self.address = backend.address
+        self.port = backend.port
         self.connecting = Connecting(origins.loop, self, origins.send_timeout)
 
     def begin(self) -> None:
-        self.connecting.begin(self.backend.address, self.backend.port, self.origins.connect_timeout)
+        self.connecting.begin(self.address, self.port, self.origins.connect_timeout)
 
     def connected(self, transport: StreamTransport) -> None:
-        connection = BackendConnection(self.backend, self.origins.idle)
+        connection = BackendConnection(self.backend, self.origins.idle, self.address, self.port)
         transport.take_over(connection)
         self.exchange.connected(connection)
 
