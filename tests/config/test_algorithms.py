@@ -13,11 +13,16 @@ def test_names_in_any_case(text: str) -> None:
     assert parse_algorithm(text) == "round_robin"
 
 
+@pytest.mark.parametrize("text", ["least_connections", "LEAST_CONN", "Least-Conn", "LEAST_CONNECTIONS"])
+def test_least_connections_has_a_short_name(text: str) -> None:
+    assert parse_algorithm(text) == "least_connections"
+
+
 def test_weighted_is_a_name_of_its_own() -> None:
     assert parse_algorithm("WEIGHTED") == "weighted"
 
 
-@pytest.mark.parametrize("text", [*LATER, "LEAST_CONN", "IP_HASH", "package.module:Class"])
+@pytest.mark.parametrize("text", [*LATER, "IP_HASH", "package.module:Class"])
 def test_what_is_to_come_is_not_supported_yet(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"{text} is not supported yet")):
         parse_algorithm(text)

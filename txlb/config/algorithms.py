@@ -19,8 +19,8 @@ from txlb.config.kinds import Kind
 from txlb.config.section import Section, key
 from txlb.config.values import as_text, shown
 
-WORKING = ("round_robin", "weighted")
-LATER = ("least_connections", "ip_hash", "consistent_hash", "random", "power_of_two", "peak_ewma")
+WORKING = ("round_robin", "weighted", "least_connections")
+LATER = ("ip_hash", "consistent_hash", "random", "power_of_two", "peak_ewma")
 OTHER = {"least_conn": "least_connections"}
 ELSEWHERE = {  # names from HAProxy, nginx and Envoy
     "roundrobin": "round_robin",
@@ -45,7 +45,9 @@ def parse_algorithm(value: object) -> str:
     if name in WORKING:
         return name
     if name in LATER or _DOTTED.fullmatch(text):
-        raise ValueError(f"{text[:80]} is not supported yet: write {' or '.join(WORKING)}")
+        raise ValueError(
+            f"{text[:80]} is not supported yet: write {', '.join(WORKING[:-1])} or {WORKING[-1]}"
+        )
     near = ELSEWHERE.get(name)
     if near is None and len(name) < 40:
         near = next(iter(difflib.get_close_matches(name, WORKING + LATER, n=1, cutoff=0.6)), None)
@@ -59,7 +61,9 @@ NAME = Kind("name", parse_algorithm, {"type": "string", "examples": list(WORKING
 class Algorithm(Section):
     """How one of a rule's backends is chosen: a name, or a mapping with the name and its options."""
 
-    name: Annotated[str, NAME] = key("round_robin", "`round_robin` or `weighted`.", "round_robin")
+    name: Annotated[str, NAME] = key(
+        "round_robin", f"One of {', '.join(f'`{name}`' for name in WORKING)}.", "round_robin"
+    )
     hash_key: Annotated[None, kinds.NOTHING] = key(None, "What hashing algorithms hash.")
     fallback: Annotated[None, kinds.NOTHING] = key(None, "Algorithm used where the key is missing.")
 

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from txlb.config.algorithms import LATER
 from txlb.config.kinds import Kind
 from txlb.config.models import Configuration
 from txlb.config.scalars import resolve_plain
@@ -77,13 +78,12 @@ stood there: `port: ${{PORT:-8080}}` is a number, `id: "${{NAME}}"` is text. Ins
 the reference. A literal `${{` is written `$${{`.
 """
 
-RESERVED = """\
+RESERVED = f"""\
 ## Reserved
 
 These keys are spoken for and do not work yet. A file may spell out their defaults; any other value is
 refused. The same holds for `protocol: tcp` and `udp`, for addresses `unix:/path` and `systemd:name`, and
-for the algorithms `least_connections`, `ip_hash`, `consistent_hash`, `random`, `power_of_two`, `peak_ewma`
-and `package.module:Class`.
+for the algorithms {", ".join(f"`{name}`" for name in (*LATER, "package.module:Class"))}.
 
 | key | only | will be |
 |---|---|---|

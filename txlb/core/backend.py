@@ -10,6 +10,8 @@ Rules:
   ``address`` is "" while the host does not resolve. Weight 0 means: no new traffic.
 * ``avoid_until`` is this worker's own memory of a failed connect: not chosen before that time while another
   will do.
+* Whoever orders backends by load is told at once when a load falls (`Watcher`); that it rose can be seen.
+* ``elsewhere`` counts the leases that sibling workers hold, as far as somebody tells us (`fold`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,14 @@ from txlb.core.answers import Answers
 
 AVOID_SECONDS: Final = 1.0  # after a failed connect; health checks decide beyond that
 UNLIMITED: Final = 1 << 60
+
+
+class Watcher:
+    """Somebody's entry for one backend, in ``Backend.watchers`` as long as it is of use."""
+
+    def relieved(self) -> None:
+        """The backend's load fell: a lease was released."""
+        raise NotImplementedError
 
 
 @final
@@ -38,6 +48,7 @@ class Backend(Answers):
         "connect_failures",
         "connections",
         "drained",
+        "elsewhere",
         "errors",
         "healthy",
         "host",
@@ -48,6 +59,7 @@ class Backend(Answers):
         "port",
         "resets",
         "timeouts",
+        "watchers",
         "weight",
     )
     id: str
@@ -60,6 +72,8 @@ class Backend(Answers):
     drained: bool
     avoid_until: float  # monotonic seconds; 0.0 = nothing against it
     active_connections: int
+    elsewhere: int
+    watchers: list[Watcher]
     connections: int
     idle: int
     kept: list[Any]  # the idle connections themselves: the forwarding plane's business
@@ -86,6 +100,8 @@ class Backend(Answers):
         self.drained = False
         self.avoid_until = 0.0
         self.active_connections = 0
+        self.elsewhere = 0
+        self.watchers = []
         self.connections = 0
         self.idle = 0
         self.kept = []
@@ -118,6 +134,17 @@ class Backend(Answers):
 
     def is_full(self) -> bool:
         return self.active_connections >= self.limit
+
+    def fold(self, elsewhere: int) -> None:
+        """Sibling workers hold so many leases now."""
+        fell = elsewhere < self.elsewhere
+        self.elsewhere = elsewhere
+        if fell:
+            self.tell_watchers()
+
+    def tell_watchers(self) -> None:
+        for watcher in self.watchers:
+            watcher.relieved()
 
     def update(self, host: str, address: str, port: int, weight: int, max_connections: int | None) -> None:
         """The configuration changed; counters stay. A new place starts with a clean record."""

@@ -14,6 +14,7 @@ Rules:
   ``algorithm_errors`` counts it and ``take_problem`` tells it once.
 * Membership changes at once (`set_members`); the fresh algorithm takes over when its ``rebuild`` is through
   (`rebuild_steps`, in slices that the caller drives). Until then the old one picks and its picks are checked.
+* Who was replaced is told (``retire``); `close` ends a pool whose rule is gone.
 """
 
 from __future__ import annotations
@@ -37,14 +38,16 @@ LOOKS: Final = 4096
 class Lease:
     """A receipt for one backend."""
 
-    __slots__ = ("_pool", "backend", "released")
+    __slots__ = ("_pool", "backend", "released", "since")
     backend: Backend
     released: bool
+    since: float
     _pool: Pool
 
-    def __init__(self, backend: Backend, pool: Pool) -> None:
+    def __init__(self, backend: Backend, pool: Pool, since: float) -> None:
         self.backend = backend
         self.released = False
+        self.since = since
         self._pool = pool
 
     def release(self, outcome: int, now: float) -> bool:
@@ -54,11 +57,13 @@ class Lease:
         self.released = True
         backend = self.backend
         backend.active_connections -= 1
+        if backend.watchers:
+            backend.tell_watchers()
         backend.touch()
         backend.count_outcome(outcome, now)
         pool = self._pool
         if pool.observed:
-            pool.observe(backend, outcome, now)
+            pool.observe(backend, outcome, now, now - self.since)
         return True
 
 
@@ -112,7 +117,7 @@ class Pool(Answers):
                     backend.active_connections += 1
                     backend.requests += 1
                     backend.touch()
-                    return Lease(backend, self)
+                    return Lease(backend, self, now)
                 if not algorithm.trusted and not self._stale:
                     self._failed(f"pick() returned {backend.id!r}, which is no backend of this rule")
             if refused is None:
@@ -138,17 +143,17 @@ class Pool(Answers):
                 continue
             if backend.avoid_until <= now:
                 self._rotation = at
-                return self._lease(backend)
+                return self._lease(backend, now)
             if avoided is None:
                 avoided = backend
         self._rotation = at
-        return None if avoided is None else self._lease(avoided)
+        return None if avoided is None else self._lease(avoided, now)
 
-    def _lease(self, backend: Backend) -> Lease:
+    def _lease(self, backend: Backend, now: float) -> Lease:
         backend.active_connections += 1
         backend.requests += 1
         backend.touch()
-        return Lease(backend, self)
+        return Lease(backend, self, now)
 
     def _rescue(self, problem: str, context: Any, tried: list[Backend]) -> Backend | None:
         self._failed(problem)
@@ -157,10 +162,10 @@ class Pool(Answers):
             self._fallback.rebuild(self._eligible)
         return self._fallback.pick(context, tried)
 
-    def observe(self, backend: Backend, outcome: int, now: float) -> None:
-        """Tell the algorithm in charge how a lease ended (`Lease.release` does)."""
+    def observe(self, backend: Backend, outcome: int, now: float, seconds: float) -> None:
+        """Tell the algorithm in charge how a lease of ``seconds`` ended (`Lease.release` does)."""
         try:
-            self._algorithm.observe(backend, outcome, now)
+            self._algorithm.observe_lease(backend, outcome, now, seconds)
         except Exception as why:
             self._failed(f"observe() raised {why!r:.200}")
 
@@ -198,6 +203,11 @@ class Pool(Answers):
         self._check_members = True
         self._stale = True
 
+    def close(self) -> None:
+        """The rule is gone. Leases that are out may still be released."""
+        self.replace([])
+        self._algorithm.retire()
+
     def rebuild(self) -> None:
         """A weight, a status or the membership changed: `rebuild_steps` without a pause."""
         for _ in self.rebuild_steps():
@@ -219,6 +229,7 @@ class Pool(Answers):
             algorithm = RoundRobin()
             algorithm.rebuild(list(eligible))
         self._eligible = eligible
+        self._algorithm.retire()
         self._algorithm = algorithm
         self.observed = algorithm.observes
         self._fallback = None

@@ -17,6 +17,7 @@ from zope.interface import Invalid, classImplements, implementer
 from zope.interface.verify import verifyObject
 
 from txlb.core.algorithms.base import Algorithm, ForeignAlgorithm
+from txlb.core.algorithms.least_connections import LeastConnections
 from txlb.core.algorithms.round_robin import RoundRobin
 from txlb.core.model import AlgorithmSpec
 from txlb.errors import AlgorithmError
@@ -24,6 +25,7 @@ from txlb.interfaces import IAlgorithm, IAlgorithmFactory, IOutcomeObserver
 
 __all__ = ["Algorithm", "AlgorithmFactory", "builtin_factories", "factory_for", "make_algorithm", "native"]
 
+classImplements(LeastConnections, IAlgorithm)
 classImplements(RoundRobin, IAlgorithm)
 
 
@@ -42,7 +44,11 @@ class AlgorithmFactory:
 
 def builtin_factories() -> dict[str, Callable[..., Any]]:
     """Name → `IAlgorithmFactory`, for the names that work."""
-    factories = (AlgorithmFactory("round_robin", RoundRobin), AlgorithmFactory("weighted", RoundRobin))
+    factories = (
+        AlgorithmFactory("least_connections", LeastConnections),
+        AlgorithmFactory("round_robin", RoundRobin),
+        AlgorithmFactory("weighted", RoundRobin),
+    )
     return {factory.name: factory for factory in factories}
 
 

@@ -5,6 +5,7 @@ Rules:
 * Ours inherit from `Algorithm`, so that a pick is a native call without a type check at the seam.
 * Anything else that provides `txlb.interfaces.IAlgorithm` is wrapped in `ForeignAlgorithm`; only what comes
   out of that is checked, by the pool (``trusted`` is False).
+* Ours may watch backends; `retire` ends that. They may also hear how long a lease lasted (`observe_lease`).
 * `rebuild` answers None when it is done, or an iterator whose exhaustion means that it is.
 """
 
@@ -39,6 +40,23 @@ class Algorithm:
 
     def observe(self, backend: Backend, outcome: int, now: float) -> None:
         raise NotImplementedError
+
+    def observe_lease(self, backend: Backend, outcome: int, now: float, seconds: float) -> None:
+        """What the pool calls if ``observes``; ``seconds`` is from choice to release."""
+        self.observe(backend, outcome, now)
+
+    def retire(self) -> None:
+        """Another one took over: nothing is asked of this one any more."""
+
+
+def any_but(backends: list[Backend], tried: list[Backend], start: int) -> Backend | None:
+    """The first from place ``start`` on that is not tried: at most one look more than ``tried`` is long."""
+    count = len(backends)
+    for step in range(min(count, len(tried) + 1)):
+        backend = backends[(start + step) % count]
+        if backend not in tried:
+            return backend
+    return None
 
 
 @final
