@@ -78,6 +78,7 @@ def test_rules_that_differ_are_fine(first: str, second: str) -> None:
         ('["127.0.0.1:80", "0.0.0.0:80"]', "0.0.0.0:80 clashes with listeners[0].bind (127.0.0.1:80)"),
         ('["[::1]:80", "[::]:80"]', "[::]:80 clashes with listeners[0].bind (::1:80)"),
         ('["localhost:80", "127.0.0.1:80"]', "127.0.0.1:80 clashes with listeners[0].bind (127.0.0.1:80)"),
+        ('["127.0.0.1:0", "127.0.0.1:0"]', "the system chooses one port per address"),
         ('"127.0.0.1:9900"', "127.0.0.1:9900 clashes with admin.bind (127.0.0.1:9900)"),
         ('"0.0.0.0:9900"', "0.0.0.0:9900 clashes with admin.bind (127.0.0.1:9900)"),
     ],
@@ -93,7 +94,7 @@ def test_a_port_is_claimed_once(binds: str, clash: str) -> None:
         '["127.0.0.1:80", "127.0.0.2:80"]',
         '["127.0.0.1:80", "127.0.0.1:81"]',
         '["0.0.0.0:80", "[::]:80"]',
-        '["127.0.0.1:0", "127.0.0.1:0"]',
+        '["127.0.0.1:0", "127.0.0.2:0"]',
     ],
 )
 def test_different_ports_do_not_clash(binds: str) -> None:

@@ -7,7 +7,8 @@ Rules:
 * Two rules never match the same requests: same host, same path prefix, and a
   listener in common.
 * Two binds never claim the same port: same address, or one of them a wildcard of
-  the same family (the admin port included; port 0 never clashes).
+  the same family (the admin port included; port 0 only with itself on
+  the same address).
 * A request line fits into a head; the idle minimum is not above its maximum.
 * What is odd but works is a warning: backends without a rule, rules whose weights
   are all 0, listeners without a rule, an open admin port, trust in everybody.
@@ -135,6 +136,7 @@ class Examination:
 
     def _binds(self) -> None:
         claimed: dict[int, list[tuple[str, str]]] = {}  # port: addresses, and who has them
+        chosen: set[str] = set()  # addresses with port 0
         if self.draft.admin is not None and self.draft.admin.bind is not None:
             host, port = split_bind(self.draft.admin.bind)
             claimed[port] = [(host, "admin.bind")]
@@ -142,6 +144,10 @@ class Examination:
             for index, bind in enumerate(item.model.bind if item.model is not None else ()):
                 host, port = split_bind(bind)
                 if port == 0:
+                    if host in chosen:
+                        path = ("listeners", item.index, "bind", index)
+                        self._error(path, f"{bind} is there twice: the system chooses one port per address")
+                    chosen.add(host)
                     continue
                 others = claimed.setdefault(port, [])
                 for other, owner in others:

@@ -271,7 +271,7 @@ class ClientConnection(ClientSide):
         if end - start > settings.max_head:
             line = data.find(b"\r\n", start)
             status = 414 if line - start > settings.max_line else 431
-            self._refuse(refused(status, "head too large"), ends.REQUEST_TOO_LARGE)
+            self._refuse(refused(status, "head too large"), ends.REQUEST_TOO_LARGE, len(data))
             return
         head = parse_request(data, start, end, settings.cache, settings.max_line)
         if head.status:
@@ -282,15 +282,15 @@ class ClientConnection(ClientSide):
                 self._take(data, first)
                 return
             too_large = head.status == 414 or head.status == 431
-            self._refuse(head, ends.REQUEST_TOO_LARGE if too_large else ends.BAD_REQUEST)
+            self._refuse(head, ends.REQUEST_TOO_LARGE if too_large else ends.BAD_REQUEST, len(data))
             return
         if settings.max_body >= 0 and head.content_length > settings.max_body:
             head.refuse(413, "body too large")
-            self._refuse(head, ends.BODY_TOO_LARGE)
+            self._refuse(head, ends.BODY_TOO_LARGE, len(data))
             return
         if head.fields.max_forwards == 0 and (head.method == b"TRACE" or head.method == b"OPTIONS"):
             head.refuse(200 if head.method == b"OPTIONS" else 405, "last hop")
-            self._refuse(head, ends.NORMAL)
+            self._refuse(head, ends.NORMAL, len(data))
             return
         self._begin(head, data, end + 4)
 
@@ -346,9 +346,11 @@ class ClientConnection(ClientSide):
             return
         out = body.feed(data)
         if body.defect:
+            exchange.bytes_in += len(data)
             exchange.request_refused(400, ends.BAD_REQUEST_BODY)
             return
         if 0 <= self.settings.max_body < body.size:
+            exchange.bytes_in += len(data)
             exchange.request_refused(413, ends.BODY_TOO_LARGE)
             return
         if body.done:
@@ -427,11 +429,14 @@ class ClientConnection(ClientSide):
 
     # -- end ---------------------------------------------------------------------------------------------
 
-    def _refuse(self, head: RequestHead, termination: int) -> None:
+    def _refuse(self, head: RequestHead, termination: int, received: int = 0) -> None:
         """Answer a request that is not taken, then close: its end may not be known."""
+        if self.partial is not None:
+            received = len(self.partial.data)
         self.partial = None
         self.inbox = b""
         exchange = Exchange(self, self.settings, head, self.ip, self.port)
+        exchange.bytes_in = received
         self.exchange = exchange
         self.state = BODY
         exchange.request_refused(head.status, termination)
