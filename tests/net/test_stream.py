@@ -14,15 +14,17 @@ from twisted.protocols.basic import LineReceiver
 
 from txlb.errors import SendStalled
 from txlb.net.loop import READ, WRITE
+from txlb.net.splicing import SplicingTransport
 from txlb.net.stream import HIGH_WATER, READ_MAX, READ_MIN, SEND_PROGRESS, StreamTransport
 from txlb.net.transport import StreamProtocol
 
 BIG = b"0123456789abcdef" * 65536 * 8  # 8 MiB: more than any socket buffer here takes
 
 
-@pytest.fixture
-def net() -> Iterator[Net]:
+@pytest.fixture(params=[StreamTransport, SplicingTransport])
+def net(request: pytest.FixtureRequest) -> Iterator[Net]:
     with network() as net:
+        net.kind = request.param
         yield net
 
 
@@ -713,15 +715,17 @@ def test_addresses_and_options(net: Net) -> None:
 
 
 def test_an_ipv6_peer(net: Net) -> None:
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
-        with socket.create_connection(listening.getsockname()[:2]) as far:
-            near, address = listening.accept()
-            transport = StreamTransport(net.loop, near, address, 60.0)
-            transport.start(Recorder())
-            assert transport.getPeer() == IPv6Address("TCP", "::1", far.getsockname()[1])
-            assert isinstance(transport.getHost(), IPv6Address)
-            transport.abortConnection()
-            net.settle()
+    with (
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as listening,
+        socket.create_connection(listening.getsockname()[:2]) as far,
+    ):
+        near, address = listening.accept()
+        transport = StreamTransport(net.loop, near, address, 60.0)
+        transport.start(Recorder())
+        assert transport.getPeer() == IPv6Address("TCP", "::1", far.getsockname()[1])
+        assert isinstance(transport.getHost(), IPv6Address)
+        transport.abortConnection()
+        net.settle()
 
 
 def test_a_blocking_socket_does_not_block(net: Net) -> None:

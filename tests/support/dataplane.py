@@ -126,6 +126,7 @@ class Net:
     def __init__(self, tight: bool = False) -> None:
         """``tight``: with small buffers everywhere."""
         self.tight = tight
+        self.kind: type[StreamTransport] = StreamTransport  # what `connect` makes
         self.epoll = select.epoll()
         self.loop = Loop(self.epoll, True)
         self.peers: list[Peer] = []
@@ -211,7 +212,7 @@ class Net:
     ) -> tuple[StreamTransport, Peer]:
         """``protocol`` on one of our transports, and the far end."""
         near, peer = self.pair(send_buffer, receive_buffer)
-        transport = StreamTransport(self.loop, near, near.getpeername(), send_timeout)
+        transport = self.kind(self.loop, near, near.getpeername(), send_timeout)
         self.transports.append(transport)
         transport.start(protocol)
         return transport, peer
