@@ -213,3 +213,23 @@ def test_one_that_fires_may_cancel_another_of_its_slot() -> None:
     for timed in both:
         wheel.arm(timed, START + 1.0)
     assert wheel.advance(START + 2.0) == 1
+
+
+def test_one_whose_time_out_raises_is_ended_and_the_others_still_fire() -> None:
+    wheel = TimerWheel(START)
+    ended: list[BaseException] = []
+
+    class Raising(Recording):
+        def timed_out(self, now: float) -> None:
+            raise ValueError("fault")
+
+        def failed(self, why: BaseException) -> None:
+            ended.append(why)
+
+    other = Recording()
+    for timed in (Raising(), other):
+        wheel.arm(timed, START + 1.0)
+    wheel.advance(START + 2.0)
+    assert [str(why) for why in ended] == ["fault"]
+    assert wheel.failures == 1
+    assert len(other.fired) == 1

@@ -9,8 +9,8 @@ Rules:
   driver's own lateness late.
 * An object is filed in at most one slot. `TimerWheel.cancel` takes it out, so that what has
   ended is not kept alive until its old deadline.
-* An exception in a time-out handler is kept in ``last_failure`` and counted; the others
-  of its slot still fire.
+* An exception in a time-out handler ends what it is about (`Timed.failed`), is kept in
+  ``last_failure`` and counted; the others of its slot still fire.
 * `TimerWheel.advance` is driven from outside with ``now``: no clock in here.
 """
 
@@ -36,6 +36,9 @@ class Timed:
 
     def timed_out(self, now: float) -> None:
         """The deadline has passed; it is cleared already."""
+
+    def failed(self, why: BaseException) -> None:
+        """`timed_out` raised ``why``: end what this is about; must not raise."""
 
 
 class TimerWheel:
@@ -107,4 +110,5 @@ class TimerWheel:
                 except Exception as why:
                     self.failures += 1
                     self.last_failure = why
+                    timed.failed(why)
         return fired

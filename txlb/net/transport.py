@@ -79,6 +79,9 @@ class StreamProtocol(Timed):
     def dataReceived(self, data: bytes) -> None:
         raise NotImplementedError
 
+    def failed(self, why: BaseException) -> None:
+        self.transport.abortConnection()
+
     def readConnectionLost(self) -> None:
         """End of input; output may go on."""
         self.transport.loseConnection()

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
+from twisted.internet.error import ConnectionClosed
 
 from txlb.core.backend import Backend
 from txlb.core.http.body import BodyReader
@@ -212,6 +213,8 @@ class BackendConnection(BackendSide):
             exchange.relay.backend_lost()
         elif isinstance(reason.value, SendStalled):
             exchange.backend_stalled()
+        elif not isinstance(reason.value, ConnectionClosed):
+            exchange.faulted()
         else:
             exchange.backend_closed(state == HEAD and self.partial is None and self.interim == 0)
 
@@ -296,7 +299,7 @@ class BackendConnection(BackendSide):
             if out is None:  # the head goes on as it came
                 exchange.send_to_client(data)
             else:
-                exchange.send_to_client(out + data[start:] if extra else out)
+                exchange.send_to_client(_joined(out, data, start) if extra else out)
             exchange.response_ended()
             return
         self.state = BODY
@@ -361,3 +364,8 @@ class BackendConnection(BackendSide):
         exchange.upgraded(head, data, end)
         if end + 4 < len(data) and exchange.relay is not None:
             exchange.relay.from_backend(data[end + 4 :])
+
+
+def _joined(head: bytes, data: bytes, start: int) -> bytes:
+    """``head`` and ``data[start:]`` as one, the body copied once."""
+    return b"".join((head, memoryview(data)[start:]))

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from twisted.internet.error import ConnectionClosed
+
 from txlb.core import termination as ends
 from txlb.core.http.body import BodyReader
 from txlb.core.http.collect import END_OF_HEAD, MORE, WHOLE, HeadCollector
@@ -148,7 +150,9 @@ class ClientConnection(ClientSide):
         self.inbox = b""
         self.partial = None
         if exchange is not None:
-            exchange.client_gone(isinstance(reason.value, SendStalled))
+            why = reason.value
+            fault = not isinstance(why, (ConnectionClosed, SendStalled))
+            exchange.client_gone(isinstance(why, SendStalled), fault)
 
     def timed_out(self, now: float) -> None:
         state = self.state
@@ -244,7 +248,8 @@ class ClientConnection(ClientSide):
         settings = self.settings
         if partial is None:
             partial = self.partial = HeadCollector()
-            settings.loop.arm(self, settings.client_header)
+            if self.served:  # the first head's deadline runs since the connection was made
+                settings.loop.arm(self, settings.client_header)
         verdict = partial.add(data, settings.max_line, settings.max_head)
         if verdict == WHOLE:
             self.partial = None

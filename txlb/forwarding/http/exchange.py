@@ -382,9 +382,20 @@ class Exchange(Record):
         else:
             self._answer(status, termination)
 
-    def client_gone(self, stalled: bool) -> None:
-        """The client's connection is lost."""
+    def faulted(self) -> None:
+        """An exception in txlb itself ended the backend's connection."""
+        self.settings.errors_internal += 1
+        self._failed(500, outcomes.UNUSED, ends.INTERNAL_ERROR)
+
+    def client_gone(self, stalled: bool, fault: bool = False) -> None:
+        """The client's connection is lost; ``fault``: by an exception in txlb itself."""
         if self.ended:
+            return
+        if fault and self.relay is None:
+            self.settings.errors_internal += 1
+            self.termination = ends.INTERNAL_ERROR
+            self._abandon(outcomes.UNUSED)
+            self._log()
             return
         if self.relay is not None:
             self.termination = ends.SEND_TIMEOUT if stalled else ends.CLIENT_ABORT_TUNNEL
