@@ -51,3 +51,30 @@ class Script:
 
 def scripted_pool(script: Script, members: list[Backend]) -> Pool:
     return Pool("rule", lambda: native(script), members)
+
+
+class Asking:
+    """A context (`txlb.interfaces.IContext`) with what a test says and nothing else."""
+
+    listener = "web"
+    client_port = 40000
+    host: str | None = None
+    method: str | None = "GET"
+
+    def __init__(
+        self, client_ip: str = "192.0.2.1", path: str | None = "/", now: float = 0.0, **headers: str
+    ) -> None:
+        self.client_ip = client_ip
+        self.path = path
+        self.now = now
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name)
+
+
+def built(algorithm: Algorithm, members: list[Backend]) -> Algorithm:
+    """``algorithm`` after its whole rebuild."""
+    for _ in algorithm.rebuild(members) or ():
+        pass
+    return algorithm

@@ -1,26 +1,40 @@
-"""Names of algorithms as people write them.
+"""Algorithms as people write them: their names and options.
 
 Rules:
 
 * Names are lower case; other case, ``-`` for ``_`` and the spellings of `OTHER` are
   understood on input.
-* A name that CONTRACTS know but that cannot be chosen yet says so; one that nobody
-  knows gets the nearest that works.
+* A name that nobody knows gets the nearest that works.
+* Options that an algorithm does not take are errors (`misplaced`); what is left out is
+  left to the algorithm.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from typing import Annotated
 
-from txlb.config import kinds
-from txlb.config.kinds import Kind
+from txlb.config.kinds import Kind, nullable, whole
 from txlb.config.section import Section, key
 from txlb.config.values import as_text, shown
+from txlb.core.algorithms.hash_key import parse_hash_key
 
-WORKING = ("round_robin", "weighted", "least_connections")
-LATER = ("ip_hash", "consistent_hash", "random", "power_of_two", "peak_ewma")
+WORKING = (
+    "round_robin",
+    "weighted",
+    "least_connections",
+    "ip_hash",
+    "consistent_hash",
+    "random",
+    "power_of_two",
+    "peak_ewma",
+)
+OPTIONS = {  # who takes which
+    "ip_hash": ("ipv4_prefix", "ipv6_prefix", "fallback"),
+    "consistent_hash": ("hash_key", "ipv4_prefix", "ipv6_prefix", "fallback"),
+}
 OTHER = {"least_conn": "least_connections"}
 ELSEWHERE = {  # names from HAProxy, nginx and Envoy
     "roundrobin": "round_robin",
@@ -44,18 +58,35 @@ def parse_algorithm(value: object) -> str:
     name = OTHER.get(name, name)
     if name in WORKING:
         return name
-    if name in LATER or _DOTTED.fullmatch(text):
+    if _DOTTED.fullmatch(text):
         raise ValueError(
             f"{text[:80]} is not supported yet: write {', '.join(WORKING[:-1])} or {WORKING[-1]}"
         )
     near = ELSEWHERE.get(name)
     if near is None and len(name) < 40:
-        near = next(iter(difflib.get_close_matches(name, WORKING + LATER, n=1, cutoff=0.6)), None)
+        near = next(iter(difflib.get_close_matches(name, WORKING, n=1, cutoff=0.6)), None)
     hint = f" (did you mean {near}?)" if near else ""
     raise ValueError(f"unknown algorithm {shown(text)}{hint}")
 
 
+def parse_fallback(value: object) -> str:
+    name = parse_algorithm(value)
+    if name == "consistent_hash":
+        raise ValueError("consistent_hash needs a key too: write another algorithm")
+    return name
+
+
+def _hash_key(value: object) -> str:
+    return parse_hash_key(as_text(value, "client_ip, header:NAME, cookie:NAME or path"))
+
+
 NAME = Kind("name", parse_algorithm, {"type": "string", "examples": list(WORKING)})
+FALLBACK = Kind("name", parse_fallback, NAME.schema)
+HASH_KEY = Kind(
+    "`client_ip`, `header:NAME`, `cookie:NAME` or `path`",
+    _hash_key,
+    {"type": "string", "examples": ["client_ip", "path", "header:X-User", "cookie:session"]},
+)
 
 
 class Algorithm(Section):
@@ -64,8 +95,41 @@ class Algorithm(Section):
     name: Annotated[str, NAME] = key(
         "round_robin", f"One of {', '.join(f'`{name}`' for name in WORKING)}.", "round_robin"
     )
-    hash_key: Annotated[None, kinds.NOTHING] = key(None, "What hashing algorithms hash.")
-    fallback: Annotated[None, kinds.NOTHING] = key(None, "Algorithm used where the key is missing.")
+    hash_key: Annotated[str | None, nullable(HASH_KEY)] = key(
+        None,
+        "For `consistent_hash`: what is hashed, so that the same goes to the same backend. Left out:"
+        " `client_ip`.",
+        "header:X-User",
+    )
+    ipv4_prefix: Annotated[int | None, nullable(whole(1, 32))] = key(
+        None,
+        "For `ip_hash`, and `consistent_hash` by `client_ip`: IPv4 addresses with so many bits in common are"
+        " one client. Left out: 32.",
+    )
+    ipv6_prefix: Annotated[int | None, nullable(whole(1, 128))] = key(
+        None, "The same for IPv6. Left out: 64, what one household gets."
+    )
+    fallback: Annotated[str | None, nullable(FALLBACK)] = key(
+        None,
+        "For `consistent_hash` and `ip_hash`: the algorithm where the key is missing. Left out:"
+        " `round_robin`.",
+        "least_connections",
+    )
+
+    def options(self) -> tuple[tuple[str, str | int], ...]:
+        """What was not left out."""
+        values = ((name, getattr(self, name)) for name in type(self).model_fields if name != "name")
+        return tuple((name, value) for name, value in values if value is not None)
+
+
+def misplaced(algorithm: Algorithm) -> Iterator[tuple[str, str]]:
+    """Options that make no sense, and why."""
+    for name, _ in algorithm.options():
+        if name not in OPTIONS.get(algorithm.name, ()):
+            takers = " and ".join(taker for taker, names in OPTIONS.items() if name in names)
+            yield name, f"is an option of {takers}, not of {algorithm.name}"
+        elif name.endswith("_prefix") and algorithm.hash_key not in (None, "client_ip"):
+            yield name, f"is for hash_key client_ip, not {algorithm.hash_key}"
 
 
 def named(value: object) -> object:

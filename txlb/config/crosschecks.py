@@ -9,6 +9,7 @@ Rules:
 * Two binds never claim the same port: same address, or one of them a wildcard of
   the same family (the admin port included; port 0 only with itself on
   the same address).
+* An algorithm has no options but its own.
 * A request line fits into a head; the idle minimum is not above its maximum.
 * What is odd but works is a warning: backends without a rule, rules whose weights
   are all 0, listeners without a rule, an open admin port, trust in everybody.
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from txlb.config.addresses import split_bind
+from txlb.config.algorithms import misplaced
 from txlb.config.entries import Backend, Listener, RoutingRule
 from txlb.config.models import Configuration
 from txlb.config.problems import Finding, Path, Suggestions
@@ -110,6 +112,8 @@ class Examination:
                 path: Path = ("routing_rules", item.index)
                 self._references((*path, "listeners"), item.model.listeners or (), listeners, "listener")
                 self._references((*path, "backends"), item.model.backends, backends, "backend")
+                for option, why in misplaced(item.model.algorithm):
+                    self._error((*path, "algorithm", option), why)
         self._same_match()
         if draft.whole:
             self._oddities()

@@ -73,7 +73,9 @@ def effective(snapshot: Snapshot) -> str:
                 **({} if one.listeners is None else {"listeners": list(one.listeners)}),
                 "host": one.host,
                 "path_prefix": one.path_prefix,
-                "algorithm": one.algorithm.name,
+                "algorithm": one.algorithm.name
+                if not one.algorithm.options
+                else {"name": one.algorithm.name, **dict(one.algorithm.options)},
                 "backends": list(one.backends),
             }
             for one in snapshot.rules

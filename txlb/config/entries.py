@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from txlb.config import kinds
-from txlb.config.algorithms import NAME, WORKING, Algorithm, named
+from txlb.config.algorithms import NAME, Algorithm, named
 from txlb.config.kinds import RESERVED, Bind, Id, Network, Or, choice, nullable, reserved, whole
 from txlb.config.section import REQUIRED, Section, key
 from txlb.config.settings import HealthCheck
@@ -140,8 +140,7 @@ class RoutingRule(Section):
     )
     algorithm: Annotated[Algorithm, BeforeValidator(named), Or(NAME.schema)] = key(
         "round_robin",
-        f"How a backend is chosen: {', '.join(f'`{name}`' for name in WORKING)}, or a mapping of a name and"
-        " its options. `weighted` is the same as `round_robin`: smooth, by weight.",
+        "How a backend is chosen: a name or a mapping, see below.",
         "least_connections",
     )
     backends: Annotated[tuple[Id, ...], Field(min_length=1)] = key(

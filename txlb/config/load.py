@@ -139,7 +139,7 @@ def backend_spec(backend: Backend) -> BackendSpec:
 def rule_spec(rule: RoutingRule, id: str) -> RuleSpec:
     """``id`` is used if the rule has none of its own."""
     prefix = None if rule.path_prefix == "/" else rule.path_prefix
-    algorithm = AlgorithmSpec(rule.algorithm.name)
+    algorithm = AlgorithmSpec(rule.algorithm.name, rule.algorithm.options())
     return RuleSpec(rule.id or id, rule.backends, rule.listeners, rule.host, prefix, algorithm)
 
 

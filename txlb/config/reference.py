@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from txlb.config.algorithms import LATER
+from txlb.config.algorithms import Algorithm
 from txlb.config.kinds import Kind
 from txlb.config.models import Configuration
 from txlb.config.scalars import resolve_plain
@@ -78,12 +78,22 @@ stood there: `port: ${{PORT:-8080}}` is a number, `id: "${{NAME}}"` is text. Ins
 the reference. A literal `${{` is written `$${{`.
 """
 
-RESERVED = f"""\
+ALGORITHM = """\
+Either a name, or a mapping of a name and options; [algorithms](algorithms.md) helps to choose. Other case is
+understood (`LEAST_CONNECTIONS`), and so is `LEAST_CONN`.
+
+```
+algorithm: least_connections
+algorithm: {name: consistent_hash, hash_key: "cookie:session", fallback: least_connections}
+```
+"""
+
+RESERVED = """\
 ## Reserved
 
 These keys are spoken for and do not work yet. A file may spell out their defaults; any other value is
 refused. The same holds for `protocol: tcp` and `udp`, for addresses `unix:/path` and `systemd:name`, and
-for the algorithms {", ".join(f"`{name}`" for name in (*LATER, "package.module:Class"))}.
+for algorithms of your own, `package.module:Class`.
 
 | key | only | will be |
 |---|---|---|
@@ -98,6 +108,8 @@ def reference() -> str:
         if model is not None and any(_working(model)):
             parts += [f"## {_shown_name(name, field)}\n", inspect.cleandoc(model.__doc__ or "") + "\n"]
             parts += [_table(model), _example(name, field, model)]
+        if name == "routing_rules":
+            parts += ["### algorithm\n", ALGORITHM, _table(Algorithm)]
     rows = [
         f"| `{path}` | `{_inline(field.get_default(call_default_factory=True))}` | {field.description} |\n"
         for path, field in _reserved(Configuration, "")

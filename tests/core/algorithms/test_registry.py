@@ -32,7 +32,7 @@ def test_every_call_makes_a_fresh_one() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(AlgorithmError, match="'robin'; there are: .*round_robin.*weighted"):
+    with pytest.raises(AlgorithmError, match=r"'robin'; there are: .*round_robin.*weighted"):
         factory_for(AlgorithmSpec("robin"))
 
 

@@ -5,6 +5,9 @@ Rules:
 * The registry is a plain dict, made by a call; importing has no side effect but declaring what our classes
   provide.
 * `make_algorithm` checks what it built against `txlb.interfaces.IAlgorithm` and answers something native.
+* A built-in ``fallback`` is named in the options and built by its factory, with its defaults.
+* Options reach a built-in as `txlb.config.algorithms` validated them (its models are there: pydantic has no
+  business in a worker); on nonsense a built-in raises ValueError.
 """
 
 from __future__ import annotations
@@ -17,16 +20,25 @@ from zope.interface import Invalid, classImplements, implementer
 from zope.interface.verify import verifyObject
 
 from txlb.core.algorithms.base import Algorithm, ForeignAlgorithm
+from txlb.core.algorithms.consistent_hash import ConsistentHash
+from txlb.core.algorithms.ip_hash import IpHash
 from txlb.core.algorithms.least_connections import LeastConnections
+from txlb.core.algorithms.peak_ewma import PeakEwma
+from txlb.core.algorithms.power_of_two import PowerOfTwo
 from txlb.core.algorithms.round_robin import RoundRobin
+from txlb.core.algorithms.weighted_random import WeightedRandom
 from txlb.core.model import AlgorithmSpec
 from txlb.errors import AlgorithmError
 from txlb.interfaces import IAlgorithm, IAlgorithmFactory, IOutcomeObserver
 
 __all__ = ["Algorithm", "AlgorithmFactory", "builtin_factories", "factory_for", "make_algorithm", "native"]
 
+classImplements(ConsistentHash, IAlgorithm)
 classImplements(LeastConnections, IAlgorithm)
+classImplements(PeakEwma, IAlgorithm)
+classImplements(PowerOfTwo, IAlgorithm)
 classImplements(RoundRobin, IAlgorithm)
+classImplements(WeightedRandom, IAlgorithm)
 
 
 @implementer(IAlgorithmFactory)
@@ -39,13 +51,21 @@ class AlgorithmFactory:
         self._make = make
 
     def __call__(self, **options: Any) -> Any:
+        fallback = options.get("fallback")
+        if isinstance(fallback, str):
+            options["fallback"] = factory_for(AlgorithmSpec(fallback))()
         return self._make(**options)
 
 
 def builtin_factories() -> dict[str, Callable[..., Any]]:
     """Name → `IAlgorithmFactory`, for the names that work."""
     factories = (
+        AlgorithmFactory("consistent_hash", ConsistentHash),
+        AlgorithmFactory("ip_hash", IpHash),
         AlgorithmFactory("least_connections", LeastConnections),
+        AlgorithmFactory("peak_ewma", PeakEwma),
+        AlgorithmFactory("power_of_two", PowerOfTwo),
+        AlgorithmFactory("random", WeightedRandom),
         AlgorithmFactory("round_robin", RoundRobin),
         AlgorithmFactory("weighted", RoundRobin),
     )

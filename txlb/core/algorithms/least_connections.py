@@ -40,7 +40,9 @@ class LeastConnections(Algorithm):
         first = int((self._start if self._start >= 0.0 else random()) * count)
         order = self._order
         for ticket in range(count):
-            order.add(chosen[(first + ticket) % count], ticket)
+            backend = chosen[(first + ticket) % count]
+            if backend.weight > 0:  # that may have changed since the last slice
+                order.add(backend, ticket)
             if ticket % SLICE == SLICE - 1:
                 yield
         order.watch()
