@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from support.choosing import backend
+from support.choosing import backend, round_robin
 
 from txlb.core import outcome
-from txlb.core.backend import UNLIMITED, Backend
+from txlb.core.backend import UNLIMITED, Backend, Watcher
+from txlb.core.pool import Pool
 
 
 def test_eligible_means_healthy_wanted_weighted_and_resolved() -> None:
@@ -98,3 +99,30 @@ def test_algorithms_may_keep_state_on_it() -> None:
     it.state["ewma"] = 0.5
     assert it.state == {"ewma": 0.5}
     assert backend("B").state == {}
+
+
+class Counting(Watcher):
+    """Counts how often it is told."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def relieved(self) -> None:
+        self.told += 1
+
+
+def test_watchers_are_told_when_a_load_falls_and_only_then() -> None:
+    one, watcher = backend("A"), Counting()
+    one.watchers.append(watcher)
+    pool = Pool("rule", round_robin, [one])
+    lease = pool.acquire(None, None, 0.0)
+    assert lease is not None
+    one.fold(5)
+    one.fold(5)
+    assert watcher.told == 0
+    one.fold(2)
+    assert watcher.told == 1
+    assert one.elsewhere == 2
+    lease.release(outcome.OK, 0.0)
+    lease.release(outcome.OK, 0.0)
+    assert watcher.told == 2

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import Any, Final, final
 
+from mypy_extensions import mypyc_attr
+
 from txlb.core import outcome as outcomes
 from txlb.core.answers import Answers
 
@@ -25,6 +27,7 @@ AVOID_SECONDS: Final = 1.0  # after a failed connect; health checks decide beyon
 UNLIMITED: Final = 1 << 60
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Watcher:
     """Somebody's entry for one backend, in ``Backend.watchers`` as long as it is of use."""
 
