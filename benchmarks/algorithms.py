@@ -1,8 +1,8 @@
 """``python -m benchmarks.algorithms``: what choosing costs, for the txlb that this interpreter finds.
 
 Nanoseconds per pick and per whole lease (acquire, release) through a pool that 200 leases are out of, for
-requests of 1,000 different clients; milliseconds per rebuild, and the longest of its slices. Each figure is the
-best of several rounds. Half of the backends have weight 2. Quote nothing that was measured on a busy machine.
+requests of 1,000 different clients; milliseconds per rebuild, and the longest of its slices. Each figure is
+the best of several rounds. Half of the backends have weight 2. Quote nothing measured on a busy machine.
 """
 
 from __future__ import annotations
