@@ -6,7 +6,7 @@ import pytest
 from support.choosing import backend
 
 from txlb.core.algorithms import race as module
-from txlb.core.algorithms.race import RaceTable, filled, next_number, size_bits
+from txlb.core.algorithms.race import RaceTable, fill, next_number, size_bits
 from txlb.core.backend import Backend
 
 
@@ -63,7 +63,15 @@ def test_the_table_grows_slot_by_slot(count: int) -> None:
 
 def test_slots_that_nobody_reached_follow_the_next() -> None:
     a, b = members_of([1, 1])
-    assert filled([None, a, None, None, b, None], a) == [a, a, b, b, b, a]
+    owners = [None, a, None, None, b, None]
+    assert fill(owners, 3, 6, a) is b
+    assert owners == [None, a, None, b, b, a]
+    assert fill(owners, 0, 3, b) is a
+    assert owners == [a, a, b, b, b, a]
+
+
+def test_every_slot_has_an_owner() -> None:
+    assert len(slots(table_of(members_of([1, 2, 3])))) == module.LEAST_SLOTS
 
 
 def test_it_is_built_in_slices() -> None:

@@ -21,7 +21,7 @@ from mypy_extensions import mypyc_attr
 
 from txlb.core.algorithms.base import Algorithm, any_but
 from txlb.core.algorithms.hash_key import HashKey
-from txlb.core.algorithms.race import RaceTable, id_of, next_number
+from txlb.core.algorithms.race import RaceTable, next_number
 from txlb.core.algorithms.round_robin import RoundRobin
 from txlb.core.backend import Backend
 
@@ -45,13 +45,10 @@ class ConsistentHash(Algorithm):
         self.trusted = self._fallback.trusted
         self.observes = self._fallback.observes
         self._table = RaceTable()
-        self._backends: list[Backend] = []
 
     def rebuild(self, backends: list[Backend]) -> Iterator[None]:
-        chosen = sorted([backend for backend in backends if backend.weight > 0], key=id_of)
-        for _ in self._table.build(chosen):
+        for _ in self._table.build([backend for backend in backends if backend.weight > 0]):
             yield
-        self._backends = chosen
         steps = self._fallback.rebuild(backends)
         if steps is not None:
             for _ in steps:
@@ -69,7 +66,8 @@ class ConsistentHash(Algorithm):
             backend = self._table.owner(number)
             if backend not in tried:
                 return backend
-        return any_but(self._backends, tried, number % len(self._backends))
+        members = self._table.members
+        return any_but(members, tried, number % len(members))
 
     def observe_lease(self, backend: Backend, outcome: int, now: float, seconds: float) -> None:
         self._fallback.observe_lease(backend, outcome, now, seconds)

@@ -106,10 +106,12 @@ def size_bits(size: i64) -> i64:
 class RaceTable:
     """Owners by slot; empty until `build` is exhausted."""
 
-    _slots: list[Backend]
+    members: list[Backend]  # in the order of their ids
+    _slots: list[Backend | None]
     _wide: int
 
     def __init__(self) -> None:
+        self.members = []
         self._slots = []
         self._wide = 0
 
@@ -130,6 +132,7 @@ class RaceTable:
         size = max(LEAST_SLOTS, SLOTS_EACH * len(backends))
         order = sorted(backends, key=id_of)  # at a dead heat the lower id wins
         weights = [float(backend.weight) for backend in order]
+        yield
         end = VISITS * size / sum(weights)
         owners: list[Backend | None] = [None] * size
         times = [NEVER] * size
@@ -143,21 +146,25 @@ class RaceTable:
                     break
                 left = SLICE
                 yield
-        slots = [one for one in owners if one is not None]
-        yield
-        if len(slots) < size:
-            slots = filled(owners, slots[0])
+        following = next((one for one in owners if one is not None), None)  # of the last slot: the first
+        for above in range(size, 0, -SLICE):
+            below = max(0, above - SLICE)
+            following = fill(owners, below, above, following)
+            del times[below:]  # all at once would take milliseconds
+            yield
         self._wide = (1 << int(size_bits(size))) - 1
-        self._slots = slots
+        self._slots = owners
+        self.members = order
 
 
-def filled(owners: list[Backend | None], first: Backend) -> list[Backend]:
-    """What nobody reached belongs to the owner of the next slot."""
-    slots = [first] * len(owners)
-    owner = first
-    for slot in range(len(owners) - 1, -1, -1):
+def fill(owners: list[Backend | None], below: i64, above: i64, following: Backend | None) -> Backend | None:
+    """What nobody reached belongs to the owner of the next slot, ``following`` after the last of these."""
+    slot = above
+    while slot > below:
+        slot -= 1
         found = owners[slot]
-        if found is not None:
-            owner = found
-        slots[slot] = owner
-    return slots
+        if found is None:
+            owners[slot] = following
+        else:
+            following = found
+    return following
