@@ -26,7 +26,7 @@ from txlb.core.backend import Backend
 from txlb.core.http.forward import VIA_ALWAYS, VIA_CHAIN, VIA_OFF, ForwardPolicy
 from txlb.core.http.head import FieldCache
 from txlb.core.http.refusals import Refusals
-from txlb.core.model import AccessLogSpec, ListenerSpec, Snapshot
+from txlb.core.model import AccessLogSpec, AlgorithmSpec, BackendSpec, ListenerSpec, Snapshot
 from txlb.core.pool import Pool
 from txlb.core.routing import Route, RouteTable
 from txlb.core.scoreboard import Columns
@@ -42,6 +42,7 @@ from txlb.net.stream import StreamTransport
 from txlb.net.timers import TICK
 
 RESERVED_DESCRIPTORS = 128
+Built = tuple[AlgorithmSpec, tuple[BackendSpec, ...]]
 VIA = {"chain": VIA_CHAIN, "always": VIA_ALWAYS, "off": VIA_OFF}
 
 
@@ -66,6 +67,7 @@ class ForwardingPlane:
         self._snapshot = Snapshot()
         self._backends: dict[str, Backend] = {}
         self._pools: dict[str, Pool] = {}
+        self._built: dict[str, Built] = {}  # what each pool was made of
         self._listeners: dict[str, HttpSettings] = {}
         self._sockets: dict[str, list[ListeningSocket]] = {}
         self._stopping: Deferred[None] | None = None
@@ -130,17 +132,22 @@ class ForwardingPlane:
 
     def _apply_rules(self, snapshot: Snapshot) -> None:
         pools: dict[str, Pool] = {}
+        backends = {spec.id: spec for spec in snapshot.backends}
+        built: dict[str, Built] = {}
         for spec in snapshot.rules:
-            members = [self._backends[name] for name in spec.backends if name in self._backends]
-            factory = factory_for(spec.algorithm)
+            names = [name for name in spec.backends if name in backends]
+            built[spec.id] = (spec.algorithm, tuple(backends[name] for name in names))
             pool = self._pools.get(spec.id)
             if pool is None:
-                pool = Pool(spec.id, factory, members)
-            else:
-                pool.set_algorithm(factory)
-                pool.replace(members)
+                pool = Pool(spec.id, factory_for(spec.algorithm), [self._backends[name] for name in names])
+            elif built[spec.id] != self._built[spec.id]:
+                pool.set_algorithm(factory_for(spec.algorithm))
+                pool.replace([self._backends[name] for name in names])
             pools[spec.id] = pool
+        for gone in self._pools.keys() - pools.keys():
+            self._pools[gone].close()
         self._pools = pools
+        self._built = built
 
     def _apply_listeners(self, snapshot: Snapshot) -> None:
         assert self._access_log is not None

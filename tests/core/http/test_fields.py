@@ -412,3 +412,9 @@ def test_a_spoilt_framing_field_is_refused_or_harmless(line: bytes) -> None:
     )
     kept = fields.kept()
     assert not any(bytes((c,)) in kept for c in (*range(9), 11, 12, *range(14, 32), 127))
+
+
+def test_cookies_are_joined_as_one_cookie_field() -> None:
+    fields = scan_fields(b"Cookie: a=1\r\nX: 1\r\nCookie: b=2\r\nX: 2\r\n", True, 100)
+    assert fields.get(b"cookie") == b"a=1; b=2"
+    assert fields.get(b"x") == b"1, 2"

@@ -166,13 +166,16 @@ class Fields:
         return b"".join(pieces)
 
     def get(self, name: bytes) -> bytes | None:
-        """The values of a field (lower-case name), joined with a comma; None if absent."""
+        """The values of a field (lower-case name), joined as RFC 9110 §5.3 and, for Cookie, RFC 9113
+        §8.2.3 have it; None if absent."""
         found: list[bytes] = []
         for line in self.block.split(b"\r\n"):
             colon = line.find(b":")
             if colon == len(name) and line[:colon].lower() == name:
                 found.append(line[colon + 1 :].strip(b" \t"))
-        return b", ".join(found) if found else None
+        if not found:
+            return None
+        return (b"; " if name == b"cookie" else b", ").join(found)
 
 
 def scan_fields(block: bytes, request: bool, max_fields: int) -> Fields:
