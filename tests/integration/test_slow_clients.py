@@ -75,8 +75,11 @@ def test_slow_clients(
                 peak = max(peak, balancer.resident())
                 now = balancer.connections()
                 most = max(most, now)
-                accepted = balancer.metric("txlb_connections_total") - clients.total
-                return accepted >= CONNECTIONS and now <= OTHERS
+                # By their own log lines: a counter that is written every 0.1 s, less the good clients'
+                # count of this moment, is hundreds too low at thousands of connections a second.
+                text = balancer.log_path.read_bytes()
+                ended = text.count(b"\n") - text.count(b'"target":"/good"')
+                return ended >= CONNECTIONS and now <= OTHERS
 
             eventually(over, "all slow ones are ended", within=60)
             attacking.stop()
