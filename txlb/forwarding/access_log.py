@@ -3,8 +3,8 @@
 Rules:
 
 * `record` formats at once and appends to a list: about a microsecond, no I/O. A batch goes to the writer's
-  thread on `flush` (the plane's tick) or when it is full. (Handing tuples to the thread and formatting there
-  costs more CPU and holds the interpreter's lock against the loop.)
+  thread on `flush` (the plane's tick) or when it is full. (Formatting in the thread would hold the
+  interpreter's lock against the loop for as long; it was not measured whole)
 * A line that cannot be queued is dropped and counted; nothing ever waits.
 * Every line is ASCII. What a client sent (method, target, host) is escaped: in JSON bytes above 0x7e as
   ``\\u00XX``, in the common format as Apache does it, ``\\xXX``. Nobody can forge a line or a field.
