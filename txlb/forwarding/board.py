@@ -14,7 +14,7 @@ from txlb.core.answers import Answers
 from txlb.core.backend import Backend
 from txlb.core.pool import Pool
 from txlb.core.scoreboard import BACKEND, CELL, LATENCY, LISTENER, RULE, WORKER, Columns
-from txlb.forwarding.http.settings import HttpSettings
+from txlb.forwarding.listener import Listener
 from txlb.net.listener import Gate
 
 LAG_WINDOW = 100  # ticks: the worst lag of about 10 s is shown
@@ -26,7 +26,7 @@ class Board:
 
     def __init__(self, row: memoryview) -> None:
         self._row = row
-        self._listeners: list[HttpSettings] = []
+        self._listeners: list[Listener] = []
         self._known: list[Answers] = []
         self._changed: list[Answers] = []
         self._lags: list[int] = [0] * LAG_WINDOW
@@ -64,7 +64,7 @@ class Board:
     def assign(
         self,
         columns: Columns,
-        listeners: dict[str, HttpSettings],
+        listeners: dict[str, Listener],
         pools: dict[str, Pool],
         backends: dict[str, Backend],
     ) -> None:
@@ -102,7 +102,7 @@ class Board:
             answers.touched = True
             self._changed.append(answers)
 
-    def _assign_cells(self, columns: Columns, settings: HttpSettings) -> None:
+    def _assign_cells(self, columns: Columns, settings: Listener) -> None:
         cells: dict[str, dict[str, Answers]] = {}
         for (listener, rule, backend), base in columns.cells.items():
             if listener == settings.id:
@@ -129,7 +129,7 @@ class Board:
             row[latency + buckets],
         )
 
-    def _restore_listener(self, settings: HttpSettings) -> None:
+    def _restore_listener(self, settings: Listener) -> None:
         row = self._row
         base = settings.column
         for offset, name in enumerate(LISTENER):
@@ -207,7 +207,7 @@ class Board:
         row[at + 5] = backend.bytes_out
         self._write_answers(backend, base, BACKEND)
 
-    def _write_listener(self, settings: HttpSettings) -> None:
+    def _write_listener(self, settings: Listener) -> None:
         row = self._row
         base = settings.column
         others = 0

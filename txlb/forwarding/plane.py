@@ -15,7 +15,7 @@ from __future__ import annotations
 import resource
 import socket
 import time
-from ipaddress import ip_network
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,27 +23,25 @@ from twisted.logger import Logger
 
 from txlb.core.algorithms import factory_for
 from txlb.core.backend import Backend
-from txlb.core.http.forward import VIA_ALWAYS, VIA_CHAIN, VIA_OFF, ForwardPolicy
-from txlb.core.http.head import FieldCache
-from txlb.core.http.refusals import Refusals
-from txlb.core.model import AccessLogSpec, AlgorithmSpec, BackendSpec, ListenerSpec, Snapshot
+from txlb.core.model import AccessLogSpec, AlgorithmSpec, BackendSpec, Snapshot
 from txlb.core.pool import Pool
-from txlb.core.routing import Route, RouteTable
 from txlb.core.scoreboard import Columns
 from txlb.forwarding.access_log import AccessLog, open_access_log
 from txlb.forwarding.board import Board
-from txlb.forwarding.http.accept import HttpAcceptor
-from txlb.forwarding.http.client import ClientConnection
+from txlb.forwarding.client import ClientProtocol
+from txlb.forwarding.http.listener import HttpListener
 from txlb.forwarding.http.origins import Origins
-from txlb.forwarding.http.settings import HttpSettings
+from txlb.forwarding.listener import Listener
 from txlb.net.hosting import HostedLoop
-from txlb.net.listener import Gate, ListeningSocket
+from txlb.net.listener import Gate, Serving
+from txlb.net.loop import Loop
 from txlb.net.stream import StreamTransport
 from txlb.net.timers import TICK
 
 RESERVED_DESCRIPTORS = 128
 Built = tuple[AlgorithmSpec, tuple[BackendSpec, ...]]
-VIA = {"chain": VIA_CHAIN, "always": VIA_ALWAYS, "off": VIA_OFF}
+#: By protocol, who makes the live object of a listener: (id, loop, origins, log).
+FACTORIES: dict[str, Callable[[str, Loop, Origins, AccessLog], Listener]] = {"http": HttpListener}
 
 
 class ForwardingPlane:
@@ -68,8 +66,8 @@ class ForwardingPlane:
         self._backends: dict[str, Backend] = {}
         self._pools: dict[str, Pool] = {}
         self._built: dict[str, Built] = {}  # what each pool was made of
-        self._listeners: dict[str, HttpSettings] = {}
-        self._sockets: dict[str, list[ListeningSocket]] = {}
+        self._listeners: dict[str, Listener] = {}
+        self._sockets: dict[str, list[Serving]] = {}
         self._stopping: Deferred[None] | None = None
         self._deadline = 0.0
         self._failures_told = 0
@@ -97,8 +95,8 @@ class ForwardingPlane:
         self._access_log_spec = spec
         self._access_log = open_access_log(spec, self._identity, time.time)
         self._access_log.flush(time.monotonic())
-        for settings in self._listeners.values():
-            settings.log = self._access_log
+        for listener in self._listeners.values():
+            listener.log = self._access_log
         if old is not None:
             old.close()
 
@@ -151,59 +149,32 @@ class ForwardingPlane:
 
     def _apply_listeners(self, snapshot: Snapshot) -> None:
         assert self._access_log is not None
-        refusals = Refusals({it.status: (it.content_type, it.body) for it in snapshot.error_responses})
-        listeners: dict[str, HttpSettings] = {}
+        listeners: dict[str, Listener] = {}
         for spec in snapshot.listeners:
-            settings = self._listeners.get(spec.id)
-            if settings is None:
-                settings = HttpSettings(spec.id, self._loop, self._origins, self._access_log)
-                settings.draining = self._stopping is not None
-            self._configure(settings, spec, snapshot)
-            settings.refusals = refusals
-            listeners[spec.id] = settings
+            listener = self._listeners.get(spec.id)
+            if listener is None:
+                make = FACTORIES[spec.protocol]
+                listener = make(spec.id, self._loop, self._origins, self._access_log)
+                listener.draining = self._stopping is not None
+            listener.configure(spec, snapshot, self._pools)
+            listeners[spec.id] = listener
         self._listeners = listeners
-
-    def _configure(self, settings: HttpSettings, spec: ListenerSpec, snapshot: Snapshot) -> None:
-        limits = snapshot.limits
-        timeouts = snapshot.timeouts
-        settings.policy = ForwardPolicy(spec.forwarded == "append", VIA[spec.via], b"http")
-        settings.cache = FieldCache(limits.fields)  # remembers what the policy made of a block
-        settings.trusted = [ip_network(network) for network in spec.trusted]
-        settings.max_line = limits.request_line
-        settings.max_head = limits.head
-        settings.max_fields = limits.fields
-        settings.max_body = -1 if limits.body is None else limits.body
-        settings.client_header = timeouts.client_header
-        settings.client_body = timeouts.client_body
-        settings.client_idle = timeouts.client_idle
-        settings.send_timeout = timeouts.send
-        settings.backend_response = timeouts.backend_response
-        settings.tunnel_idle = timeouts.tunnel_idle
-        settings.routes = RouteTable(
-            [
-                Route(rule.host, rule.path_prefix, self._pools[rule.id])
-                for rule in snapshot.rules
-                if rule.listeners is None or spec.id in rule.listeners
-            ]
-        )
 
     # -- listening ----------------------------------------------------------------------------
 
     def listen(self, listener_id: str, sockets: list[socket.socket]) -> None:
         """Accept on ``sockets`` too: bound, listening, non-blocking; ours from now on."""
-        settings = self._listeners[listener_id]
-        acceptor = HttpAcceptor(settings, self._gate)
+        listener = self._listeners[listener_id]
+        serving = self._sockets.setdefault(listener_id, [])
         for sock in sockets:
-            listening = ListeningSocket(self._gate, acceptor, sock)
-            self._sockets.setdefault(listener_id, []).append(listening)
-            listening.start()
+            serving.append(listener.serve(self._gate, sock))
 
     def stop_listening(self, listener_id: str | None = None) -> None:
         """Close our copies of one listener's sockets, or of all."""
         ids = list(self._sockets) if listener_id is None else [listener_id]
         for name in ids:
-            for listening in self._sockets.pop(name, []):
-                listening.stop()
+            for serving in self._sockets.pop(name, []):
+                serving.stop()
 
     # -- running --------------------------------------------------------------------------------
 
@@ -260,18 +231,18 @@ class ForwardingPlane:
             self._stopping = Deferred()
             self._deadline = time.monotonic() + timeout
             self.stop_listening()
-            for settings in self._listeners.values():
-                settings.draining = True
+            for listener in self._listeners.values():
+                listener.draining = True
             for protocol in self._clients():
                 protocol.drain()
             self._loop.run_deferred()
         return self._stopping
 
-    def _clients(self) -> list[ClientConnection]:
+    def _clients(self) -> list[ClientProtocol]:
         return [
             handler.protocol
             for handler in list(self._loop.handlers.values())
-            if isinstance(handler, StreamTransport) and isinstance(handler.protocol, ClientConnection)
+            if isinstance(handler, StreamTransport) and isinstance(handler.protocol, ClientProtocol)
         ]
 
     def _check_stopped(self, now: float) -> None:
@@ -309,16 +280,14 @@ class ForwardingPlane:
             if fd <= after or not isinstance(handler, StreamTransport):
                 continue
             protocol = handler.protocol
-            if isinstance(protocol, ClientConnection):
-                exchange = protocol.exchange
-                backend = None if exchange is None else exchange.last_backend
+            if isinstance(protocol, ClientProtocol):
                 found.append(
                     {
                         "connection_id": fd,
                         "client_ip": protocol.ip,
                         "client_port": protocol.port,
-                        "listener": protocol.settings.id,
-                        "backend_id": None if backend is None else backend.id,
+                        "listener": protocol.listener_id(),
+                        "backend_id": protocol.backend_id() or None,
                     }
                 )
                 if len(found) >= limit:

@@ -91,8 +91,21 @@ class Gate(Timed):
             self.resume()
 
 
-class ListeningSocket(Handler):
-    """One bound, listening, non-blocking socket."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Serving(Handler):
+    """Our copy of one socket of a listener, while we serve it."""
+
+    def start(self) -> None:
+        """Begin to take clients."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Take no more and close our copy; clients that are here stay."""
+        raise NotImplementedError
+
+
+class ListeningSocket(Serving):
+    """One bound, listening, non-blocking stream socket."""
 
     gate: Gate
     acceptor: Acceptor

@@ -53,8 +53,6 @@ class ClientConnection(ClientSide):
 
     settings: HttpSettings
     gate: Gate
-    ip: str
-    port: int
     exchange: Exchange | None
     state: int
     inbox: bytes
@@ -464,13 +462,19 @@ class ClientConnection(ClientSide):
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
+    def listener_id(self) -> str:
+        return self.settings.id
+
+    def backend_id(self) -> str:
+        exchange = self.exchange
+        backend = None if exchange is None else exchange.last_backend
+        return "" if backend is None else backend.id
+
     def cut_off(self) -> None:
-        """The end of shutdown: whatever is not finished is given up."""
         if self.exchange is not None:
             self.exchange.stopped()
         self.transport.abortConnection()
 
     def drain(self) -> None:
-        """Shutdown: an idle connection closes now, a busy one with its answer."""
         if self.state == HEAD and self.partial is None and not self.inbox:
             self._close()

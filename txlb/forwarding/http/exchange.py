@@ -23,7 +23,7 @@ from txlb.core.http.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from txlb.core.http.retry import IDEMPOTENT, may_connect_again, may_resend
 from txlb.core.pool import Lease
 from txlb.forwarding.http.hold import RequestHold
-from txlb.forwarding.http.record import Record
+from txlb.forwarding.http.record import HttpRecord
 from txlb.forwarding.http.sides import BackendSide, ClientSide
 from txlb.forwarding.relay import Relay
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 WRAPPED: Final = b"Transfer-Encoding: chunked\r\n"
 
 
-class Exchange(Record):
+class Exchange(HttpRecord):
     """One request and its answer."""
 
     client: ClientSide

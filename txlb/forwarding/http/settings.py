@@ -1,4 +1,4 @@
-"""The live object of one HTTP listener: its settings, its counters, its log.
+"""What HTTP connections and exchanges look up on their listener: settings, counters, log.
 
 Rules:
 
@@ -9,51 +9,41 @@ Rules:
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from txlb.core.answers import Answers
 from txlb.core.http.forward import ForwardPolicy
 from txlb.core.http.head import FieldCache
 from txlb.core.http.refusals import Refusals
 from txlb.core.latency import bucket_of
 from txlb.core.routing import RouteTable
+from txlb.forwarding.listener import Listener
 from txlb.net.loop import Loop
 
 if TYPE_CHECKING:
     from txlb.forwarding.access_log import AccessLog
     from txlb.forwarding.http.origins import Origins
-    from txlb.forwarding.http.record import Record
+    from txlb.forwarding.http.record import HttpRecord
 
 
 CLIENT_GONE: Final = 499  # what an exchange without any answer counts as
 
 
-class HttpSettings:
-    """What connections and exchanges of one listener share."""
+class HttpSettings(Listener):
+    """What connections and exchanges of one HTTP listener share."""
 
-    id: str
-    loop: Loop
     origins: Origins
-    log: AccessLog
     routes: RouteTable
     policy: ForwardPolicy
     refusals: Refusals
     cache: FieldCache
-    trusted: list[Any]
-    draining: bool
 
     def __init__(self, id: str, loop: Loop, origins: Origins, log: AccessLog) -> None:
-        self.id = id
-        self.loop = loop
+        super().__init__(id, loop, log)
         self.origins = origins
-        self.log = log
         self.routes = RouteTable([])
         self.policy = ForwardPolicy(False, 0, b"http")
         self.refusals = Refusals({})
         self.cache = FieldCache(100)
-        self.trusted = []
-        self.draining = False
         # limits (bytes) and time-outs (seconds)
         self.max_line = 8192
         self.max_head = 16384
@@ -65,48 +55,8 @@ class HttpSettings:
         self.send_timeout = 60.0
         self.backend_response = 60.0
         self.tunnel_idle = 3600.0
-        # counters
-        self.column = -1
-        self.touched = True
-        self.connections = 0
-        self.connections_total = 0
-        self.requests = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.errors: dict[int, int] = {}
-        self.errors_client_abort = 0
-        self.errors_client_timeout = 0
-        self.errors_send_timeout = 0
-        self.errors_internal = 0
-        self.cells: dict[str, dict[str, Answers]] = {}  # by rule, then by backend
 
-    def is_trusted(self, address: str) -> bool:
-        """The peer's X-Forwarded-* are believed."""
-        if not self.trusted:
-            return False
-        parsed = ip_address(address)
-        for network in self.trusted:
-            if isinstance(network, (IPv4Network, IPv6Network)) and parsed in network:
-                return True
-        return False
-
-    def client_behind(self, chain: bytes, peer: str) -> str:
-        """The client that trusted peers forward for: the last address that is not trusted itself."""
-        client = peer
-        for item in reversed(chain.decode("latin-1").split(",")):
-            try:
-                client = str(ip_address(item.strip()))
-            except ValueError:
-                break
-            if not self.is_trusted(client):
-                break
-        return client
-
-    def count_error(self, status: int) -> None:
-        """An answer of our own."""
-        self.errors[status] = self.errors.get(status, 0) + 1
-
-    def exchange_ended(self, exchange: Record) -> None:
+    def exchange_ended(self, exchange: HttpRecord) -> None:
         """Count it and write it down."""
         started = exchange.started
         us = int((self.loop.now - started) * 1e6)

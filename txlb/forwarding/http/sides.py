@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
 
+from txlb.forwarding.client import ClientProtocol
 from txlb.net.transport import StreamProtocol
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class ClientSide(StreamProtocol):
+class ClientSide(ClientProtocol):
     """Where requests come from and answers go to."""
 
     trusted: bool  # the peer's X-Forwarded-* are believed
