@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.configuration import VALID, loaded
 
-from txlb.config.effective import effective
-from txlb.config.load import load, loads
+from txlb.config.effective import data_of, effective
+from txlb.config.load import load, loads, parse
 from txlb.core.model import AccessLogSpec, ErrorResponseSpec
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "http.yaml"
@@ -17,6 +17,11 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "http.yaml"
 def test_the_effective_configuration_gives_the_snapshot_again() -> None:
     for snapshot in (loaded(VALID).snapshot, load(EXAMPLE, {}).snapshot):
         assert loads(effective(snapshot).encode(), {}).snapshot == snapshot
+
+
+def test_it_is_plain_data_too() -> None:
+    snapshot = load(EXAMPLE, {}).snapshot
+    assert parse(data_of(snapshot)).snapshot == snapshot
 
 
 def test_generation_and_resolved_addresses_are_not_configuration() -> None:

@@ -22,9 +22,14 @@ _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 def effective(snapshot: Snapshot) -> str:
+    return "".join(_mapping(data_of(snapshot), ""))
+
+
+def data_of(snapshot: Snapshot) -> dict[str, Any]:
+    """The same as plain data: what `txlb.config.load.parse` takes."""
     limits, idle = snapshot.limits, snapshot.idle_connections
     timeouts = {name: getattr(snapshot.timeouts, name) for name in snapshot.timeouts.__dataclass_fields__}
-    data: dict[str, Any] = {
+    return {
         "node": {"id": snapshot.node_id or None},
         "workers": "auto" if snapshot.workers is None else snapshot.workers,
         "admin": {"bind": snapshot.admin_bind},
@@ -81,7 +86,6 @@ def effective(snapshot: Snapshot) -> str:
             for one in snapshot.rules
         ],
     }
-    return "".join(_mapping(data, ""))
 
 
 def _mapping(data: dict[str, Any], indent: str) -> list[str]:
