@@ -17,7 +17,8 @@ from twisted.web.http import RESPONSES
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
-from txlb.control.metrics import capture
+from txlb.control.metrics.collector import render
+from txlb.control.metrics.picture import capture
 from txlb.control.node import Node
 
 log = Logger()
@@ -73,7 +74,7 @@ class AdminApi:
     async def get_metrics(self, request: IRequest) -> bytes:
         accept = request.getHeader("accept")
         pool = self._reactor.getThreadPool()
-        text, content_type = await deferToThreadPool(self._reactor, pool, capture(self._node).render, accept)
+        text, content_type = await deferToThreadPool(self._reactor, pool, render, capture(self._node), accept)
         request.setHeader(b"content-type", content_type.encode("ascii"))
         return text
 
