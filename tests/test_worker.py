@@ -95,7 +95,7 @@ class Control:
             reactor.adoptStreamConnection(sock.fileno(), socket.AF_UNIX, LinkFactory(link))
             sock.close()
 
-    def _plane(self, reactor: Any, row: memoryview, identity: str) -> Plane:
+    def _plane(self, reactor: Any, row: memoryview, identity: str, report: Any) -> Plane:
         self.planes.append(Plane(reactor, row, identity))
         return self.planes[-1]
 

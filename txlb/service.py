@@ -22,7 +22,7 @@ import txlb
 from txlb.build_info import build_kind
 from txlb.control.admin import AdminListener
 from txlb.control.balancer import LoadBalancer
-from txlb.control.fleet import Fleet
+from txlb.control.fleet import Fleet, OnReports
 from txlb.control.listening import ListeningSockets
 from txlb.control.local import LocalWorker
 from txlb.control.node import Loaded, Node
@@ -32,7 +32,7 @@ from txlb.control.worker_process import default_command, worker_environment
 from txlb.core.model import Snapshot
 from txlb.errors import ConfigError
 
-PlaneFactory = Callable[[Any, memoryview, str], Any]
+PlaneFactory = Callable[[Any, memoryview, str, OnReports], Any]
 
 
 class Options(usage.Options):
@@ -116,11 +116,12 @@ def build(
         LoadBalancer.log.warn("{warning}", warning=warning)
     workers = len(os.sched_getaffinity(0)) if snapshot.workers is None else snapshot.workers
 
-    def fleet(scoreboard: Scoreboard, sockets: ListeningSockets) -> Fleet:
+    def fleet(scoreboard: Scoreboard, sockets: ListeningSockets, on_reports: OnReports) -> Fleet:
         if workers == 0:
-            return LocalWorker(lambda: _plane(plane)(reactor, scoreboard.row(0), "worker-1"), sockets)
+            row = scoreboard.row(0)
+            return LocalWorker(lambda: _plane(plane)(reactor, row, "worker-1", on_reports), sockets)
         environ = worker_environment(os.environ if environment is None else environment, *_home())
-        return Supervisor(reactor, scoreboard, sockets, command or default_command(), environ)
+        return Supervisor(reactor, scoreboard, sockets, command or default_command(), environ, on_reports)
 
     node = Node(reactor, snapshot, workers, fleet, load)
     admin = None if snapshot.admin_bind is None else AdminListener(snapshot.admin_bind)

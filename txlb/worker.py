@@ -4,7 +4,7 @@
 
 * SIGINT and SIGTERM are ignored: Ctrl-C and service managers signal the whole group,
   but when to stop is for control to say (``shutdown``, or the end of the link).
-* ``snapshot``, ``delta`` and ``sockets`` are carried out one at a time, in order; the first
+* ``snapshot``, ``delta``, ``standings`` and ``sockets`` are carried out one at a time, in order; the first
   snapshot at one go, later ones in slices between which the loop serves.
 * The link ends: stop listening, finish requests, end within ``timeouts.shutdown``.
 """
@@ -29,6 +29,7 @@ from txlb.core.delta import State, decode_delta, patch
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import Columns
 from txlb.core.snapshot import decode, decode_now
+from txlb.core.standing import standings_of
 from txlb.net.link import Fields, Handler, Link, LinkFactory, close_descriptors
 from txlb.net.shared_memory import SharedMemory, read_blob
 
@@ -36,7 +37,7 @@ LINK_FD = 3
 GC_THRESHOLDS = (50_000, 20, 100)
 SLICE_SECONDS = 0.002
 
-PlaneFactory = Callable[[Any, memoryview, str], Any]
+PlaneFactory = Callable[[Any, memoryview, str, Callable[[list[tuple[str, str]]], None]], Any]
 
 
 class Worker:
@@ -64,6 +65,7 @@ class Worker:
                 "welcome": self._welcome,
                 "snapshot": self._in_order(self._snapshot),
                 "delta": self._in_order(self._delta),
+                "standings": self._in_order(self._set_standings),
                 "sockets": self._in_order(self._sockets),
                 "shutdown": self._shutdown,
                 "reopen": self._reopen,
@@ -84,7 +86,7 @@ class Worker:
         self._shutdown_timeout = fields["shutdown"]
         self._memory = SharedMemory.adopt(descriptors[0], fields["rows"], fields["width"])
         row = self._memory.row(fields["index"])
-        self._plane = self._build(self._reactor, row, fields["identity"])
+        self._plane = self._build(self._reactor, row, fields["identity"], self._report)
         self._plane.start()
 
     def _snapshot(self, fields: Fields, descriptors: list[int]) -> Deferred[Any]:
@@ -116,6 +118,12 @@ class Worker:
         self._state = state
         self._shutdown_timeout = snapshot.timeouts.shutdown
         return {"generation": snapshot.generation}
+
+    def _set_standings(self, fields: Fields, descriptors: list[int]) -> None:
+        self._plane.set_standings(standings_of(fields["rows"]))
+
+    def _report(self, reports: list[tuple[str, str]]) -> None:
+        self.link.notify("reports", reports=reports)
 
     def _sockets(self, fields: Fields, descriptors: list[int]) -> None:
         if self._ending:

@@ -34,8 +34,10 @@ class Admin:
     """A node with its admin listener; ``address`` is where to connect."""
 
     def __init__(self, reactor: Any, bind: str) -> None:
-        def fleet(scoreboard: Any, sockets: Any) -> LocalWorker:
-            return LocalWorker(lambda: StandInPlane(reactor, scoreboard.row(0), "worker-1"), sockets)
+        def fleet(scoreboard: Any, sockets: Any, on_reports: Any) -> LocalWorker:
+            return LocalWorker(
+                lambda: StandInPlane(reactor, scoreboard.row(0), "worker-1", on_reports), sockets
+            )
 
         self.node = Node(reactor, SNAPSHOT, 0, fleet)
         self.node.bind()

@@ -47,8 +47,10 @@ class Ready:
         )
         self.file = File(snapshot)
 
-        def fleet(scoreboard: Any, sockets: Any) -> LocalWorker:
-            return LocalWorker(lambda: StandInPlane(reactor, scoreboard.row(0), "worker-1"), sockets)
+        def fleet(scoreboard: Any, sockets: Any, on_reports: Any) -> LocalWorker:
+            return LocalWorker(
+                lambda: StandInPlane(reactor, scoreboard.row(0), "worker-1", on_reports), sockets
+            )
 
         self.node = Node(reactor, snapshot, 0, fleet, self.file.load)
         self.node.bind()
@@ -178,7 +180,7 @@ async def test_an_address_that_moved_is_a_new_generation(ready: Ready, monkeypat
 
 @pytest_twisted.ensureDeferred
 async def test_without_a_file_there_is_nothing_to_load(running_reactor: Any):
-    node = Node(running_reactor, Snapshot(), 0, lambda scoreboard, sockets: None)  # type: ignore[arg-type,return-value]
+    node = Node(running_reactor, Snapshot(), 0, lambda *_: None)  # type: ignore[arg-type,return-value]
     with pytest.raises(TxlbError, match="no configuration file"):
         await node.reload()
 

@@ -26,6 +26,7 @@ from txlb.control.scoreboard import Scoreboard
 from txlb.control.supervisor import CALM, LONGEST_PAUSE, Restarts, Supervisor, served_by
 from txlb.core.model import BackendSpec, ListenerSpec, Snapshot, TimeoutsSpec
 from txlb.core.scoreboard import LISTENER, WORKER, Columns
+from txlb.core.standing import Standing
 
 COMMAND = [sys.executable, plane.__file__]
 
@@ -41,13 +42,19 @@ class Running:
             timeouts=TimeoutsSpec(shutdown=3.0),
         )
         self.published: Publication | None = None
+        self.reports: list[tuple[str, str]] = []
         self.sockets = ListeningSockets(workers)
         self.sockets.open(binds_of(self.snapshot))
         self.port = int(self.sockets.addresses("127.0.0.1:0").rpartition(":")[2])
         self.scoreboard = Scoreboard(self.snapshot, workers)
         path = os.pathsep.join(sys.path)
         self.supervisor = Supervisor(
-            reactor, self.scoreboard, self.sockets, command, child_environment(PYTHONPATH=path)
+            reactor,
+            self.scoreboard,
+            self.sockets,
+            command,
+            child_environment(PYTHONPATH=path),
+            self.reports.extend,
         )
 
     async def start(self) -> None:
@@ -360,3 +367,29 @@ async def test_a_worker_that_does_not_move_is_reported(
     os.kill(pid, signal.SIGCONT)
     await one.until(lambda: not one.supervisor._stuck)
     assert one.supervisor.pids() == [pid]
+
+
+@pytest_twisted.ensureDeferred
+async def test_standings_reach_every_worker_and_its_successor(running: Callable[..., Running]):
+    here = running(2)
+    await here.start()
+    here.supervisor.set_standings([Standing("b", healthy=False)])
+    await here.until(lambda: len(here.reports) == 2)
+    assert set(here.reports) == {("b", "heard: False False None")}
+    here.reports.clear()
+    here.kill(0)
+    await here.until(lambda: here.reports == [("b", "heard: False False None")])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_successor_hears_nothing_of_standings_that_are_over(running: Callable[..., Running]):
+    here = running(1)
+    await here.start()
+    here.supervisor.set_standings([Standing("b", drained=True, drain_until=5.0)])
+    here.supervisor.set_standings([Standing("b")])
+    await here.until(lambda: len(here.reports) == 2)
+    here.reports.clear()
+    pid = here.supervisor.pids()[0]
+    here.kill(0)
+    await here.until(lambda: here.supervisor.pids()[0] not in (pid, None) and here.supervisor.up()[0])
+    assert here.reports == []

@@ -28,6 +28,7 @@ from txlb.core.model import (
     TimeoutsSpec,
 )
 from txlb.core.scoreboard import BACKEND, LISTENER, RULE, WORKER, Columns
+from txlb.core.standing import Standing
 from txlb.forwarding.plane import ForwardingPlane
 
 
@@ -497,3 +498,23 @@ async def test_abort_ends_everything_and_gives_everything_back(scene: Scene) -> 
     for index in range(2):
         assert [scene.of_backend(index, name) for name in ("active", "connections", "idle")] == [0, 0, 0]
     assert len(scene.records()) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_standing_takes_a_backend_out_and_back_at_once(scene: Scene) -> None:
+    for away in (Standing("b0", healthy=False), Standing("b0", drained=True)):
+        scene.plane.set_standings([away, Standing("nobody", healthy=False)])
+        for _ in range(4):
+            client = scene.client()
+            (await scene.asked(client, get("/"))).send(ok(b"x"))
+            await scene.until(lambda client=client: client.data)
+        assert not scene.origins[0].peers
+        scene.plane.set_standings([Standing("b0")])
+        seen = []
+        for _ in range(2):
+            seen.append(await scene.asked(scene.client(), get("/")))
+        assert len(scene.origins[0].peers) == 1
+        for peer in list(scene.origins[0].peers):
+            peer.send(ok(b"x"))
+            peer.close()
+        scene.origins[0].peers.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import LISTENER, WORKER, Columns
+from txlb.core.standing import Standing
 
 
 class Answers(Protocol):
@@ -66,7 +68,11 @@ class AnswersFactory(Factory):
 
 
 class StandInPlane:
-    def __init__(self, reactor: Any, row: memoryview, identity: str) -> None:
+    def __init__(
+        self, reactor: Any, row: memoryview, identity: str, report: Callable[..., Any] = lambda reports: None
+    ) -> None:
+        self.report = report
+        self.standings: dict[str, Standing] = {}
         self.reactor = reactor
         self.row = row
         self.identity = identity
@@ -91,6 +97,10 @@ class StandInPlane:
         self.snapshot = snapshot
         self.columns = columns
         self.row[WORKER.index("generation")] = snapshot.generation
+
+    def set_standings(self, changes: Sequence[Standing]) -> None:
+        self.standings.update({it.backend_id: it for it in changes})
+        self.report([(it.backend_id, f"heard: {it.healthy} {it.drained} {it.drain_until}") for it in changes])
 
     def listen(self, listener_id: str, sockets: list[socket.socket]) -> None:
         for sock in sockets:

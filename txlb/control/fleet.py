@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,11 @@ from txlb.core.delta import encode_delta
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import Columns
 from txlb.core.snapshot import encode
+from txlb.core.standing import Standing
+
+#: What workers noticed of backends: (backend id, reason).
+Reports = Sequence[tuple[str, str]]
+OnReports = Callable[[Reports], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,9 @@ class Fleet(Protocol):
 
     def publish(self, publication: Publication) -> Deferred[None]:
         """Make this generation the one everybody runs; fires when every live worker does."""
+
+    def set_standings(self, changes: Sequence[Standing]) -> None:
+        """Tell every worker; one that starts later is told too."""
 
     def acknowledged(self) -> int:
         """The lowest generation that any live worker runs; dead ones start with the latest."""

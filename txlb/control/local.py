@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -12,12 +12,14 @@ from txlb.control.fleet import Publication
 from txlb.control.listening import ListeningSockets
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import Columns
+from txlb.core.standing import Standing
 
 
 class Plane(Protocol):
     """The seam to the forwarding plane, as `txlb.forwarding.plane.ForwardingPlane` offers it."""
 
     def apply(self, snapshot: Snapshot, columns: Columns) -> None: ...
+    def set_standings(self, changes: Sequence[Standing]) -> None: ...
     def listen(self, listener_id: str, sockets: list[socket.socket]) -> None: ...
     def stop_listening(self, listener_id: str | None = None) -> None: ...
     def start(self) -> None: ...
@@ -59,6 +61,10 @@ class LocalWorker:
                 self._listening[listener_id] = binds[listener_id]
         self._generation = snapshot.generation
         return succeed(None)
+
+    def set_standings(self, changes: Sequence[Standing]) -> None:
+        assert self._plane is not None
+        self._plane.set_standings(changes)
 
     def acknowledged(self) -> int:
         return self._generation

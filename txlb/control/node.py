@@ -21,14 +21,16 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from txlb.control.fleet import Fleet, Publication
+from txlb.control.fleet import Fleet, OnReports, Publication, Reports
 from txlb.control.listening import ListeningSockets, binds_of
 from txlb.control.rates import Rate
 from txlb.control.resolve import IReactorForLookups, addresses_of, look_up, names_of, with_addresses
 from txlb.control.scoreboard import Scoreboard
+from txlb.control.standings import Standings
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import LISTENER, WORKER, Columns, ColumnsExhausted
 from txlb.core.snapshot import Difference, diff
+from txlb.core.standing import Standing
 from txlb.errors import TxlbError
 
 NAMES_EVERY = 30.0
@@ -43,7 +45,7 @@ class Loaded(Protocol):
     def warnings(self) -> Sequence[str]: ...
 
 
-FleetFactory = Callable[[Scoreboard, ListeningSockets], Fleet]
+FleetFactory = Callable[[Scoreboard, ListeningSockets, OnReports], Fleet]
 
 
 @dataclass(slots=True)
@@ -80,6 +82,7 @@ class Node:
         self.scoreboard: Scoreboard | None = None
         self.fleet: Fleet | None = None
         self.rate: Rate | None = None
+        self.standings = Standings(reactor, self._send_standings)
         self.reloads = Reloads()
         self.serving = False
         self.draining = False
@@ -99,7 +102,7 @@ class Node:
     def start(self) -> Deferred[None]:
         """Spawn the workers (raises OSError); fires when all of them run the first generation."""
         self.scoreboard = Scoreboard(self.snapshot, self.rows)
-        self.fleet = self._fleet_factory(self.scoreboard, self.sockets)
+        self.fleet = self._fleet_factory(self.scoreboard, self.sockets, self._reported)
         self.fleet.start()
         self.rate = Rate(lambda: self._sum_of_listeners("requests"), self._reactor.seconds)
         self._sampling.start(1.0, now=False)
@@ -121,6 +124,7 @@ class Node:
         for call in (self._sampling, self._refreshing):
             if call.running:
                 call.stop()
+        self.standings.stop()
         assert self.fleet is not None
         done = self.fleet.shutdown(self.snapshot.timeouts.shutdown if timeout is None else timeout)
         self.sockets.close()  # workers have their copies until they have emptied the queues
@@ -131,6 +135,13 @@ class Node:
         self.sockets.close()
         if self.scoreboard is not None:
             self.scoreboard.close()
+
+    def _send_standings(self, changes: Sequence[Standing]) -> None:
+        if self.fleet is not None and not self.draining:
+            self.fleet.set_standings(changes)
+
+    def _reported(self, reports: Reports) -> None:
+        """Workers doubt these backends."""
 
     async def _publish_first(self) -> None:
         snapshot = await self._resolved(self._configured, {})
@@ -183,6 +194,7 @@ class Node:
         if not self.draining:
             self.snapshot = publication.snapshot
             self._published = publication
+            self.standings.retain({backend.id for backend in publication.snapshot.backends})
             await self.fleet.publish(publication)
 
     async def _resolved(self, configured: Snapshot, known: Mapping[str, str]) -> Snapshot:

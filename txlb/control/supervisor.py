@@ -7,6 +7,7 @@ Rules:
 * While a worker is not ready its sockets are served by the next ready one: a SO_REUSEPORT
   queue that nobody serves hangs its clients. With none ready they wait in control.
 * Gauges of a dead worker's row are zeroed before its successor starts; counters go on.
+* A worker that starts is told every standing between its first generation and its sockets.
 * A worker whose main loop does not tick for `STUCK_AFTER` seconds is reported, not killed.
 """
 
@@ -20,10 +21,11 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from txlb.control.fleet import Publication
+from txlb.control.fleet import OnReports, Publication
 from txlb.control.listening import ListeningSockets
 from txlb.control.scoreboard import Scoreboard
 from txlb.control.worker_process import IReactorForWorkers, Seat, WorkerProcess
+from txlb.core.standing import Standing
 
 CALM = 10.0
 FIRST_PAUSE = 0.1
@@ -73,6 +75,7 @@ class Supervisor:
         sockets: ListeningSockets,
         command: Sequence[str],
         environment: Mapping[str, str],
+        on_reports: OnReports = lambda reports: None,
         on_all_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._reactor = reactor
@@ -80,7 +83,9 @@ class Supervisor:
         self._sockets = sockets
         self._command = command
         self._environment = environment
+        self._on_reports = on_reports
         self._on_all_ready = on_all_ready
+        self._standings: dict[str, Standing] = {}
         self._publication: Publication | None = None
         self._workers: list[WorkerProcess] = []
         self._restarts: list[Restarts] = []
@@ -102,6 +107,15 @@ class Supervisor:
         self._publication = publication
         waits = [self._feed(worker) for worker in self._workers if worker.linked]
         return DeferredList(waits).addCallback(lambda _: None)
+
+    def set_standings(self, changes: Sequence[Standing]) -> None:
+        for standing in changes:
+            if standing.is_default:
+                self._standings.pop(standing.backend_id, None)
+            else:
+                self._standings[standing.backend_id] = standing
+        for worker in self._workers:
+            worker.set_standings(changes)
 
     def acknowledged(self) -> int:
         latest = 0 if self._publication is None else self._publication.snapshot.generation
@@ -161,7 +175,7 @@ class Supervisor:
         memory = self._scoreboard.memory
         assert memory.descriptor is not None
         seat = Seat(index, memory.rows, memory.width, memory.descriptor)
-        worker = WorkerProcess(self._reactor, seat, self._shutdown_timeout, self._changed)
+        worker = WorkerProcess(self._reactor, seat, self._shutdown_timeout, self._changed, self._on_reports)
         worker.spawn(self._command, self._environment)
         return worker
 
@@ -172,6 +186,8 @@ class Supervisor:
         """Send the current generation and the sockets that go with it."""
         assert self._publication is not None
         published = worker.publish(self._publication)
+        if not worker.ready:
+            worker.set_standings(list(self._standings.values()))
         serving = served_by([other.ready for other in self._workers])
         indexes = serving.get(worker.seat.index, [worker.seat.index])
         served = worker.serve(self._sockets.share(self._publication.snapshot, indexes))

@@ -37,13 +37,15 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txlb.control.fleet import Publication
+from txlb.control.fleet import OnReports, Publication
+from txlb.core.standing import Standing
 from txlb.net.link import Fields, Link, LinkClosed, LinkError, LinkFactory, LinkTimeout
 from txlb.net.shared_memory import write_blob
 
 LINK_FD = 3
 READY_WITHIN = 60.0
 KILL_GRACE = 2.0
+STANDINGS = 1000  # a message
 
 
 class IReactorForWorkers(IReactorProcess, IReactorSocket, IReactorTime):
@@ -75,16 +77,18 @@ class WorkerProcess(ProcessProtocol):
         seat: Seat,
         shutdown_timeout: Callable[[], float],
         changed: Callable[[WorkerProcess], None],
+        on_reports: OnReports,
     ) -> None:
         self._reactor = reactor
         self.seat = seat
         self._shutdown_timeout = shutdown_timeout
         self._changed = changed
+        self._on_reports = on_reports
         self._process: IProcessTransport | None = None
         self._deadline: IDelayedCall | None = None
         self._partial = b""
         self._sent: dict[str, tuple[int, ...]] = {}
-        self.link = Link(reactor, {}, self._link_closed)
+        self.link = Link(reactor, {"reports": self._reports}, self._link_closed)
         self.pid: int | None = None
         self.generation = 0
         self.ready = False
@@ -157,6 +161,12 @@ class WorkerProcess(ProcessProtocol):
         done = self._request("sockets", {"listeners": changed, "stop": stop}, descriptors)
         return done.addCallback(self._serving)
 
+    def set_standings(self, changes: Sequence[Standing]) -> None:
+        """What it shall think of these backends; in order with generations."""
+        for start in range(0, len(changes), STANDINGS):
+            rows = [standing.to_row() for standing in changes[start : start + STANDINGS]]
+            self.link.notify("standings", rows=rows)
+
     def shutdown(self, timeout: float) -> None:
         """Ask it to finish and end; killed soon after ``timeout`` if it does not."""
         self.ready = False
@@ -191,6 +201,9 @@ class WorkerProcess(ProcessProtocol):
         if self._partial:
             self._line(self._partial)
             self._partial = b""
+
+    def _reports(self, fields: Fields, descriptors: list[int]) -> None:
+        self._on_reports([(backend_id, reason) for backend_id, reason in fields["reports"]])
 
     def _line(self, line: bytes) -> None:
         self.log.info("{worker}: {line}", worker=self.seat.identity, line=line.decode("utf-8", "replace"))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import resource
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -26,6 +26,7 @@ from txlb.core.backend import Backend
 from txlb.core.model import AccessLogSpec, AlgorithmSpec, BackendSpec, Snapshot
 from txlb.core.pool import Pool
 from txlb.core.scoreboard import Columns
+from txlb.core.standing import Standing
 from txlb.forwarding.access_log import AccessLog, open_access_log
 from txlb.forwarding.board import Board
 from txlb.forwarding.client import ClientProtocol
@@ -39,6 +40,7 @@ from txlb.net.stream import StreamTransport
 from txlb.net.timers import TICK
 
 RESERVED_DESCRIPTORS = 128
+Report = Callable[[list[tuple[str, str]]], None]
 Built = tuple[AlgorithmSpec, tuple[BackendSpec, ...]]
 #: By protocol, who makes the live object of a listener: (id, loop, origins, log).
 FACTORIES: dict[str, Callable[[str, Loop, Origins, AccessLog], Listener]] = {"http": HttpListener}
@@ -49,9 +51,15 @@ class ForwardingPlane:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, row: memoryview, identity: str) -> None:
-        """``row``: this worker's scoreboard row; ``identity``: e.g. "worker-1"."""
+    def __init__(
+        self, reactor: Any, row: memoryview, identity: str, report: Report = lambda reports: None
+    ) -> None:
+        """``row``: this worker's scoreboard row; ``identity``: e.g. "worker-1".
+
+        ``report`` takes what control should know of backends: (id, reason) each, once a tick at most.
+        """
         self._reactor = reactor
+        self._report = report
         self._identity = identity
         self._hosted = HostedLoop(reactor)
         self._loop = self._hosted.loop
@@ -159,6 +167,20 @@ class ForwardingPlane:
             listener.configure(spec, snapshot, self._pools)
             listeners[spec.id] = listener
         self._listeners = listeners
+
+    def set_standings(self, changes: Sequence[Standing]) -> None:
+        """What control decided about these backends; ids that are not here are none of our business."""
+        changed: set[Backend] = set()
+        for standing in changes:
+            backend = self._backends.get(standing.backend_id)
+            if backend is None:
+                continue
+            backend.healthy = standing.healthy
+            backend.drained = standing.drained
+            changed.add(backend)
+        for pool in self._pools.values():
+            if not changed.isdisjoint(pool.backends):
+                pool.rebuild()
 
     # -- listening ----------------------------------------------------------------------------
 
