@@ -2,11 +2,9 @@
 
 Rules:
 
-* Steps: route (`core.routing`), choose (`core.pool`), connect or reuse (`origins`), send,
-  answer, end. Each step is synchronous; waiting is the sides' business.
-* The lease is released once, with its outcome; the exchange is logged and counted once.
-* Until the answer begins, what was sent of the request is held (`hold`) while it might have to
-  be sent again (`core.http.retry`).
+* How the request reaches a backend is in `dispatch`; here is what comes of it: the answer, or
+  a failure on either side. Each step is synchronous; waiting is the sides' business.
+* The exchange is logged and counted once.
 * Failures before the answer begins become an answer of our own (502, 503, 504); after that
   the client's connection is broken off, for a cut answer must not look whole.
 """
@@ -17,38 +15,22 @@ from typing import TYPE_CHECKING, Final
 
 from txlb.core import outcome as outcomes
 from txlb.core import termination as ends
-from txlb.core.backend import Backend
-from txlb.core.http.forward import CLOSE, KEEP_ALIVE, request_head, response_head
+from txlb.core.http.forward import CLOSE, KEEP_ALIVE, response_head
 from txlb.core.http.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
-from txlb.core.http.retry import IDEMPOTENT, may_connect_again, may_resend
-from txlb.core.pool import Lease
-from txlb.forwarding.http.hold import RequestHold
-from txlb.forwarding.http.record import HttpRecord
+from txlb.forwarding.http.dispatch import Dispatch
 from txlb.forwarding.http.sides import BackendSide, ClientSide
 from txlb.forwarding.relay import Relay
 
 if TYPE_CHECKING:
-    from txlb.forwarding.http.origins import Attempt
     from txlb.forwarding.http.settings import HttpSettings
 
 WRAPPED: Final = b"Transfer-Encoding: chunked\r\n"
 
 
-class Exchange(HttpRecord):
+class Exchange(Dispatch):
     """One request and its answer."""
 
-    client: ClientSide
-    settings: HttpSettings
-    lease: Lease | None
-    tried: list[Backend] | None
-    attempt: Attempt | None
-    backend: BackendSide | None
     relay: Relay | None
-    hold: RequestHold | None  # None: nothing of a body came yet
-    last_outcome: int
-    resent: bool
-    request_done: bool
-    answer_begun: bool
     ended: bool
     client_closing: bool
     to_head: bool
@@ -58,163 +40,18 @@ class Exchange(HttpRecord):
     def __init__(
         self, client: ClientSide, settings: HttpSettings, head: RequestHead, client_ip: str, client_port: int
     ) -> None:
-        super().__init__(head, settings.id, client_ip, client_port, settings.loop.now)
-        self.client = client
-        self.settings = settings
-        self.lease = None
-        self.tried = None
-        self.attempt = None
-        self.backend = None
+        super().__init__(client, settings, head, client_ip, client_port)
         self.relay = None
-        self.hold = None
-        self.last_outcome = outcomes.UNUSED
-        self.resent = False
-        self.request_done = False
-        self.answer_begun = False
         self.ended = False
         self.client_closing = not head.keep_alive
         self.to_head = head.method == b"HEAD"
         self.decode = head.minor == 0
         self.wrap = False
 
-    # -- request --------------------------------------------------------------------------
-
-    def begin(self, body: bytes, done: bool) -> None:
-        """The head is here, with ``body`` as the first piece; ``done``: that is all of it."""
-        settings = self.settings
-        self.request_done = done
-        pool = settings.routes.match(self.head.host, self.head.path)
-        if pool is None:
-            self._answer(404, ends.NO_RULE)
-            return
-        self.pool = pool
-        pool.requests += 1
-        if body:
-            self.bytes_in += len(body)
-            self.hold = RequestHold()
-            self.hold.add(body)
-        self._choose()
-
-    def _choose(self) -> None:
-        pool = self.pool
-        if pool is None:
-            return
-        settings = self.settings
-        lease = pool.acquire(self, self.tried, settings.loop.now)
-        if lease is None:
-            if self.tries == 0:
-                self._answer(503, ends.NO_BACKEND)
-            else:
-                self._unreachable()
-            return
-        if self.tries:
-            pool.retries += 1
-        self.lease = lease
-        self.attempts += 1
-        backend = lease.backend
-        self.last_backend = backend
-        side = settings.origins.take(backend)
-        if side is None:
-            self._connect(backend)
-        elif self.head.method not in IDEMPOTENT and side.transport.is_stale():
-            side.abort()
-            self._connect(backend)
-        else:
-            self.reused = True
-            self._send_on(side)
-
-    def _connect(self, backend: Backend) -> None:
-        self.reused = False
-        self.attempt = self.settings.origins.connect(backend, self)
-
-    def connected(self, side: BackendSide) -> None:
-        """The fresh connection is there."""
-        self.attempt = None
-        self._send_on(side)
-
-    def connect_failed(self, outcome: int) -> None:
-        """There is no connection: another backend, or an answer of our own."""
-        self.attempt = None
-        lease = self.lease
-        if lease is None:
-            return
-        self.lease = None
-        lease.release(outcome, self.settings.loop.now)
-        if outcome == outcomes.UNUSED:
-            self._answer(503, ends.NO_RESOURCES)
-            return
-        self.tries += 1
-        if self.tried is None:
-            self.tried = []
-        self.tried.append(lease.backend)
-        self.last_outcome = outcome
-        if may_connect_again(self.tries):
-            self._choose()
-        else:
-            self._unreachable()
-
-    def _unreachable(self) -> None:
-        if self.last_outcome == outcomes.CONNECT_TIMEOUT:
-            self._answer(504, ends.CONNECT_TIMEOUT)
-        elif self.last_outcome == outcomes.CONNECT_REFUSED:
-            self._answer(502, ends.CONNECT_REFUSED)
-        else:
-            self._answer(502, ends.CONNECT_FAILED)
-
-    def _send_on(self, side: BackendSide) -> None:
-        settings = self.settings
-        self.backend = side
-        if not self.reused:
-            self.connected_at = settings.loop.now
+    def carried_by(self, side: BackendSide) -> None:
         side.begin(self)
-        client = self.client
-        backend = self.last_backend
-        if self.head.minor == 0 and self.head.fields.hosts == 0 and backend is not None:
-            host = f"[{backend.host}]" if ":" in backend.host else backend.host
-            self.head.fallback_host = f"{host}:{backend.port}".encode("ascii")
-        head = request_head(self.head, settings.policy, client.trusted, client.suffix)
-        hold = self.hold
-        if hold is None:
-            side.send(head)
-        else:
-            side.send(head + hold.body())
-            if not self.reused:
-                hold.drop()
-        if self.request_done:
-            settings.loop.arm(side, settings.backend_response)
-        else:
-            client.room(True)
 
-    def request_data(self, data: bytes, done: bool) -> None:
-        """More of the request's body, framed as it is to be sent."""
-        self.bytes_in += len(data)
-        self.request_done = done
-        side = self.backend
-        if not self.answer_begun:
-            hold = self.hold
-            if hold is None:
-                hold = self.hold = RequestHold()
-                if side is not None and not self.reused:
-                    hold.drop()
-            hold.add(data)
-            if hold.is_full():
-                if side is None:
-                    self.client.room(False)
-                else:
-                    hold.drop()
-        if side is not None:
-            side.send(data)
-            if done:
-                self.settings.loop.arm(side, self.settings.backend_response)
-
-    def request_spliced(self, size: int) -> None:
-        """More of the request's body went straight to the backend: it cannot be sent again."""
-        self.bytes_in += size
-        if self.hold is None:
-            self.hold = RequestHold()
-        self.hold.drop()
-        if self.last_backend is not None:
-            self.last_backend.bytes_out += size
+    # -- the answer --------------------------------------------------------------------------------
 
     def response_spliced(self, size: int) -> None:
         """More of the answer went straight to the client."""
@@ -278,7 +115,7 @@ class Exchange(HttpRecord):
                 side.release(True)
             else:
                 side.abort()  # an early answer: the rest of the request is not wanted any more
-        self._release(outcomes.OK)
+        self.release_lease(outcomes.OK)
         self._end()
 
     def may_upgrade(self, head: ResponseHead) -> bool:
@@ -322,7 +159,7 @@ class Exchange(HttpRecord):
         elif relay is not None and relay.backend_broke:
             self.termination = ends.BACKEND_RESET_TUNNEL
             outcome = outcomes.RESET
-        self._release(outcome)
+        self.release_lease(outcome)
         self._log()
 
     def backend_closed(self, unanswered: bool) -> None:
@@ -333,13 +170,8 @@ class Exchange(HttpRecord):
             side.abort()
         if self.ended:
             return
-        lease = self.lease
-        held = self.hold is None or self.hold.whole
-        if unanswered and may_resend(self.head.method, self.reused, self.answer_begun, held, self.resent):
-            self.resent = True
-            if lease is not None:
-                self._connect(lease.backend)
-                return
+        if self.resend(unanswered):
+            return
         if self.answer_begun:
             self._failed(502, outcomes.RESET, ends.BACKEND_RESET_DATA)
         elif self.request_done:
@@ -369,7 +201,7 @@ class Exchange(HttpRecord):
             self.termination = termination
             self._break_off()
         else:
-            self._answer(status, termination)
+            self.answer(status, termination)
 
     # -- what happened on the client side -----------------------------------------------------
 
@@ -380,7 +212,7 @@ class Exchange(HttpRecord):
             self.termination = termination
             self._break_off()
         else:
-            self._answer(status, termination)
+            self.answer(status, termination)
 
     def faulted(self) -> None:
         """An exception in txlb itself ended the backend's connection."""
@@ -429,12 +261,12 @@ class Exchange(HttpRecord):
 
     # -- end ----------------------------------------------------------------------------------
 
-    def _answer(self, status: int, termination: int) -> None:
+    def answer(self, status: int, termination: int) -> None:
         """txlb's own answer."""
         self.status = status
         self.termination = termination
         self.answer_begun = True
-        self._release(outcomes.UNUSED)
+        self.release_lease(outcomes.UNUSED)
         settings = self.settings
         settings.count_error(status)
         keep_alive = self.request_done and not self.client_closing and not settings.draining
@@ -455,13 +287,7 @@ class Exchange(HttpRecord):
         self.backend = None
         if side is not None:
             side.abort()
-        self._release(outcome)
-
-    def _release(self, outcome: int) -> None:
-        lease = self.lease
-        if lease is not None:
-            self.lease = None
-            lease.release(outcome, self.settings.loop.now)
+        self.release_lease(outcome)
 
     def _end(self) -> None:
         if not self.ended:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from txlb.core.backend import Backend
 from txlb.forwarding.http.backend import BackendConnection
-from txlb.forwarding.http.exchange import Exchange
+from txlb.forwarding.http.dispatch import Dispatch
 from txlb.forwarding.http.idle import IdleConnections
 from txlb.net.connector import Connecting, Receiver
 from txlb.net.loop import Loop
@@ -23,12 +23,12 @@ class Attempt(Receiver):
 
     origins: Origins
     backend: Backend
-    exchange: Exchange
+    exchange: Dispatch
     connecting: Connecting
     address: str
     port: int
 
-    def __init__(self, origins: Origins, backend: Backend, exchange: Exchange) -> None:
+    def __init__(self, origins: Origins, backend: Backend, exchange: Dispatch) -> None:
         self.origins = origins
         self.backend = backend
         self.exchange = exchange
@@ -70,7 +70,7 @@ class Origins:
         """An idle connection to ``backend``."""
         return self.idle.take(backend)
 
-    def connect(self, backend: Backend, exchange: Exchange) -> Attempt:
+    def connect(self, backend: Backend, exchange: Dispatch) -> Attempt:
         """A new connection: ``exchange`` hears `connected` or `connect_failed` later."""
         attempt = Attempt(self, backend, exchange)
         attempt.begin()
