@@ -153,9 +153,18 @@ def test_what_is_odd_but_works_is_a_warning() -> None:
     """
     assert loaded(text).warnings == (
         "lb.yaml:1:15: admin.bind: the admin port asks for no password: keep strangers away from it",
-        "lb.yaml:3:47: listeners[0].trusted[0]: 0.0.0.0/0 believes X-Forwarded-* from everybody",
+        "lb.yaml:3:47: listeners[0].trusted[0]: 0.0.0.0/0 believes what everybody says of their address",
         "lb.yaml:4:5: listeners[1]: no rule serves other: it answers 404",
         "lb.yaml:7:5: backends[1]: no rule uses web-2",
         "lb.yaml:9:34: routing_rules[0].backends: all of them have weight 0: it answers 503",
     )
     assert loaded(HEAD + "routing_rules: [{backends: [web-1, web-2]}]\n").warnings == ()
+
+
+def test_a_listener_that_takes_proxy_headers_trusts_somebody() -> None:
+    text = "listeners: [{id: web, bind: '127.0.0.1:80', proxy_protocol: true}]\n"
+    assert problems(text) == [
+        "1:61: listeners[0].proxy_protocol: needs trusted, the networks whose header is believed"
+    ]
+    (listener,) = loaded(text.replace("true", "true, trusted: [10.0.0.0/8]")).snapshot.listeners
+    assert (listener.proxy_protocol, listener.trusted) == (True, ("10.0.0.0/8",))

@@ -146,7 +146,6 @@ def test_every_key_reaches_its_spec() -> None:
             "    tls: {}\n    proxy_protocol: false",
             "listeners[0].tls",
         ),
-        ("proxy_protocol: false", "proxy_protocol: true", "listeners[0].proxy_protocol"),
         ("sni: false", "sni: true", "listeners[0].sni"),
         ("max_flows: 65536", "max_flows: 5", "listeners[0].udp.max_flows"),
         ("steer: connection", "steer: client", "listeners[0].steer"),

@@ -75,6 +75,7 @@ class Worker:
         settings.errors_client_timeout = 6
         settings.errors_send_timeout = 8
         settings.errors_internal = 9
+        settings.errors_proxy_protocol = 10
         self.pool.requests = 11
         self.pool.retries = 12
         one = self.backends["b0"]
@@ -117,6 +118,7 @@ def test_counters_reach_their_columns() -> None:
         assert worker.listener("errors_client_timeout") == 6
         assert worker.listener("errors_send_timeout") == 8
         assert worker.listener("errors_internal") == 9
+        assert worker.listener("errors_proxy_protocol") == 10
         assert (worker.rule("requests"), worker.rule("retries")) == (11, 12)
         names = ("active", "connections", "idle", "requests", "errors", "connect_failures", "timeouts")
         names += ("resets", "bad_responses", "bytes_in", "bytes_out")

@@ -10,6 +10,7 @@ Rules:
   the same family (the admin port included; port 0 only with itself on
   the same address).
 * An algorithm has no options but its own.
+* A listener that takes PROXY headers trusts somebody.
 * A request line fits into a head; the idle minimum is not above its maximum.
 * What is odd but works is a warning: backends without a rule, rules whose weights
   are all 0, listeners without a rule, an open admin port, trust in everybody.
@@ -107,6 +108,7 @@ class Examination:
         self._unique("routing_rules", draft.rules)
         self._binds()
         self._numbers()
+        self._proxies()
         for item in draft.rules:
             if item.model is not None:
                 path: Path = ("routing_rules", item.index)
@@ -160,6 +162,18 @@ class Examination:
                         self._error(path, f"{bind} clashes with {owner} ({other}:{port})")
                         break
                 others.append((host, f"listeners[{item.index}].bind"))
+
+    def _proxies(self) -> None:
+        for item in self.draft.listeners:
+            listener = item.model
+            if listener is None or item.bad & {"proxy_protocol", "trusted"}:
+                continue
+            local = all(bind.startswith("unix:") for bind in listener.bind)
+            if listener.proxy_protocol and not listener.trusted and not local:
+                self._error(
+                    ("listeners", item.index, "proxy_protocol"),
+                    "needs trusted, the networks whose header is believed",
+                )
 
     def _numbers(self) -> None:
         limits, idle = self.draft.limits, self.draft.idle_connections
@@ -220,7 +234,7 @@ class Examination:
             for index, network in enumerate(entry.model.trusted if entry.model is not None else ()):
                 if network.endswith("/0"):
                     path = ("listeners", entry.index, "trusted", index)
-                    self._warn(path, f"{network} believes X-Forwarded-* from everybody")
+                    self._warn(path, f"{network} believes what everybody says of their address")
         if draft.admin is not None and draft.admin.bind is not None:
             if not ipaddress.ip_address(split_bind(draft.admin.bind)[0]).is_loopback:
                 self._warn(

@@ -59,6 +59,7 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
                 "trusted": list(one.trusted),
                 "forwarded": one.forwarded,
                 "via": one.via,
+                "proxy_protocol": one.proxy_protocol,
             }
             for one in snapshot.listeners
         ],

@@ -53,8 +53,8 @@ class Listener(Section):
     )
     trusted: tuple[Network, ...] = key(
         [],
-        "Networks of proxies in front whose `X-Forwarded-*` fields are believed: the client is then who they"
-        " say it is.",
+        "Networks of proxies in front whose `X-Forwarded-*` fields and PROXY headers are believed: the client"
+        " is then who they say it is.",
         ["10.0.0.0/8", "fd00::/8"],
     )
     forwarded: Annotated[str, choice("replace", "append")] = key(
@@ -67,8 +67,11 @@ class Listener(Section):
         "chain", "When to append to `Via`: where one came in, always, or never.", "always"
     )
     tls: Annotated[None, kinds.NOTHING] = key(None, "Certificates.")
-    proxy_protocol: Annotated[bool, reserved(kinds.ANYTHING, False)] = key(
-        False, "Whether a PROXY header is accepted from `trusted`."
+    proxy_protocol: Annotated[bool, kinds.BOOLEAN] = key(
+        False,
+        "Whether connections begin with a PROXY header, v1 or v2, that names the client. Then only `trusted`"
+        " may connect (and whoever can reach a UNIX socket): everybody else is refused.",
+        True,
     )
     sni: Annotated[bool, reserved(kinds.ANYTHING, False)] = key(
         False, "Whether TLS is routed by server name."

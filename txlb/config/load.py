@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from txlb.config import addresses
 from txlb.config.crosschecks import Examination, draft_of, draft_of_data
 from txlb.config.document import Document
-from txlb.config.entries import Backend, RoutingRule
+from txlb.config.entries import Backend, Listener, RoutingRule
 from txlb.config.models import Configuration
 from txlb.config.problems import Finding, Problem, Suggestions
 from txlb.config.reader import read
@@ -115,13 +115,22 @@ def _snapshot(configuration: Configuration, responses: tuple[ErrorResponseSpec, 
         timeouts=TimeoutsSpec(**configuration.timeouts.model_dump()),
         idle_connections=IdleConnectionsSpec(idle.min_per_backend, idle.max_per_backend, idle.idle_timeout),
         access_log=AccessLogSpec(log.path if log.path == "-" else str(base / log.path), log.format),
-        listeners=tuple(
-            ListenerSpec(one.id, one.bind, one.protocol, one.trusted, one.forwarded, one.via)
-            for one in configuration.listeners
-        ),
+        listeners=tuple(listener_spec(one) for one in configuration.listeners),
         backends=tuple(map(backend_spec, configuration.backends)),
         rules=_rules(configuration.routing_rules),
         error_responses=responses,
+    )
+
+
+def listener_spec(listener: Listener) -> ListenerSpec:
+    return ListenerSpec(
+        listener.id,
+        listener.bind,
+        listener.protocol,
+        listener.trusted,
+        listener.forwarded,
+        listener.via,
+        proxy_protocol=listener.proxy_protocol,
     )
 
 

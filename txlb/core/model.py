@@ -79,6 +79,7 @@ class ListenerSpec:
     trusted: tuple[str, ...] = ()  # networks, CIDR notation
     forwarded: str = "replace"  # replace | append
     via: str = "chain"  # chain | always | off
+    proxy_protocol: bool = False  # connections begin with a PROXY header
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ LISTENER: tuple[str, ...] = (
     "errors_client_timeout",
     "errors_send_timeout",
     "errors_internal",
+    "errors_proxy_protocol",
 )
 RULE: tuple[str, ...] = ("requests", "retries", *CODES, *LATENCY)
 BACKEND: tuple[str, ...] = (

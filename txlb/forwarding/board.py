@@ -227,5 +227,6 @@ class Board:
             "errors_client_timeout",
             "errors_send_timeout",
             "errors_internal",
+            "errors_proxy_protocol",
         ):
             row[base + LISTENER.index(name)] = getattr(settings, name)

@@ -35,6 +35,8 @@ class Listener:
     log: AccessLog
     trusted: list[Any]
     draining: bool
+    proxy_protocol: bool  # connections begin with a PROXY header
+    client_header: float  # seconds until what a client begins with must be whole
 
     def __init__(self, id: str, loop: Loop, log: AccessLog) -> None:
         self.id = id
@@ -42,6 +44,8 @@ class Listener:
         self.log = log
         self.trusted = []
         self.draining = False
+        self.proxy_protocol = False
+        self.client_header = 10.0
         # counters
         self.column = -1
         self.touched = True
@@ -55,6 +59,7 @@ class Listener:
         self.errors_client_timeout = 0
         self.errors_send_timeout = 0
         self.errors_internal = 0
+        self.errors_proxy_protocol = 0
         self.cells: dict[str, dict[str, Answers]] = {}  # by rule, then by backend
 
     # Control speed
@@ -62,6 +67,8 @@ class Listener:
     def configure(self, spec: ListenerSpec, snapshot: Snapshot, pools: Mapping[str, Pool]) -> None:
         """Another generation; ``pools`` by rule id. Override it, and call it first."""
         self.trusted = [ip_network(network) for network in spec.trusted]
+        self.proxy_protocol = spec.proxy_protocol
+        self.client_header = snapshot.timeouts.client_header
 
     def serve(self, gate: Gate, sock: Any) -> Serving:
         """Take clients from ``sock`` (bound, non-blocking, ours from now on) until `Serving.stop`."""
@@ -94,3 +101,8 @@ class Listener:
     def count_error(self, status: int) -> None:
         """An answer of our own."""
         self.errors[status] = self.errors.get(status, 0) + 1
+
+    def count_proxy_protocol_error(self) -> None:
+        """A connection without the PROXY header that it needs."""
+        self.errors_proxy_protocol += 1
+        self.touched = True

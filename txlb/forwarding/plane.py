@@ -33,6 +33,7 @@ from txlb.forwarding.client import ClientProtocol
 from txlb.forwarding.http.listener import HttpListener
 from txlb.forwarding.http.origins import Origins
 from txlb.forwarding.listener import Listener
+from txlb.forwarding.preface import Preface
 from txlb.net.hosting import HostedLoop
 from txlb.net.listener import Gate, Serving
 from txlb.net.loop import Loop
@@ -255,10 +256,17 @@ class ForwardingPlane:
             self.stop_listening()
             for listener in self._listeners.values():
                 listener.draining = True
+            self._close_prefaces()
             for protocol in self._clients():
                 protocol.drain()
             self._loop.run_deferred()
         return self._stopping
+
+    def _close_prefaces(self) -> None:
+        """Connections that have not told yet whose they are."""
+        for handler in list(self._loop.handlers.values()):
+            if isinstance(handler, Preface):
+                handler.close()
 
     def _clients(self) -> list[ClientProtocol]:
         return [
@@ -275,6 +283,7 @@ class ForwardingPlane:
     def abort(self) -> None:
         """Close everything now."""
         self.stop_listening()
+        self._close_prefaces()
         for protocol in self._clients():
             protocol.cut_off()
         self._loop.run_deferred()

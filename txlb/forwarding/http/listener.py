@@ -12,6 +12,7 @@ from txlb.core.pool import Pool
 from txlb.core.routing import Route, RouteTable
 from txlb.forwarding.http.accept import HttpAcceptor
 from txlb.forwarding.http.settings import HttpSettings
+from txlb.forwarding.preface import PrefaceAcceptor
 from txlb.net.listener import Gate, ListeningSocket, Serving
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ class HttpListener(HttpSettings):
         self.max_head = limits.head
         self.max_fields = limits.fields
         self.max_body = -1 if limits.body is None else limits.body
-        self.client_header = timeouts.client_header
         self.client_body = timeouts.client_body
         self.client_idle = timeouts.client_idle
         self.send_timeout = timeouts.send
@@ -49,6 +49,6 @@ class HttpListener(HttpSettings):
         )
 
     def serve(self, gate: Gate, sock: Any) -> Serving:
-        listening = ListeningSocket(gate, HttpAcceptor(self, gate), sock)
+        listening = ListeningSocket(gate, PrefaceAcceptor(self, gate, HttpAcceptor(self, gate)), sock)
         listening.start()
         return listening

@@ -49,7 +49,6 @@ class HttpSettings(Listener):
         self.max_head = 16384
         self.max_fields = 100
         self.max_body = -1
-        self.client_header = 10.0
         self.client_body = 30.0
         self.client_idle = 60.0
         self.send_timeout = 60.0
