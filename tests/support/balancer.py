@@ -28,7 +28,7 @@ from support.wire import Wire
 PATIENCE = 30.0
 
 LISTENER = {"id": "web", "bind": "127.0.0.1:0"}
-_ADDRESS = re.compile(r"(?:listener (\S+)|(admin API)) on \S*?:(\d+)")
+_ADDRESS = re.compile(r"(?:listener (\S+)|(admin API)) on ([^\s,]+)")
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _FAULTS = ("Traceback", "fault in txlb", "Unhandled", "Unexpected error")
@@ -89,8 +89,9 @@ class Balancer:
             assert code is None, f"txlb ended with {code}:\n{self.program.output}"
             assert time.monotonic() < deadline, f"txlb does not serve:\n{self.program.output}"
             time.sleep(0.02)
-            for listener, _, port in _ADDRESS.findall(self.program.output):
-                self.ports[listener or "admin"] = int(port)
+            for listener, _, address in _ADDRESS.findall(self.program.output):
+                port = address.rpartition(":")[2]
+                self.ports[listener or "admin"] = int(port) if port.isdecimal() else 0
         eventually(lambda: self.admin("/health")[0] == 200, "GET /health answers 200")
 
     def __enter__(self) -> Self:

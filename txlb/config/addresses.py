@@ -6,17 +6,22 @@ Rules, beside those of `txlb.config.values`:
   shortest spelling. IPv6 addresses that mean IPv4, or hold a zone, are refused.
 * A name whose last label is a number would be an address: it must be a valid one.
 * A bind is an address of this machine; only ``localhost`` is looked up: 127.0.0.1.
+* A listener may bind to a file (``unix:/path``, absolute) or take a socket that systemd
+  passes (``systemd:NAME``, its FileDescriptorName) instead.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os.path
 import re
 
 from txlb.config.values import as_text, shown
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _PATH = re.compile(r"/[!-~]*")
+_DESCRIPTOR_NAME = re.compile(r"[!-9;-~]{1,255}")  # what systemd lets through, less the space
+LONGEST_SOCKET_PATH = 107  # bytes: what sockaddr_un holds
 
 
 def parse_bind(value: object) -> str:
@@ -26,8 +31,8 @@ def parse_bind(value: object) -> str:
             f"is only a port: write 0.0.0.0:{value}, or 127.0.0.1:{value} for this machine alone"
         )
     text = as_text(value, "an address such as 0.0.0.0:8080")
-    if text.startswith(("unix:", "systemd:")):
-        raise ValueError(f"{text.split(':')[0]}: addresses are not supported yet")
+    if is_named(text):
+        raise ValueError(f"{shown(text)}: only host:port is possible here, such as 127.0.0.1:9900")
     if text.startswith(("tcp:", "tcp4:", "tcp6:", "ssl:", "http:", "https:")):
         raise ValueError(f"{shown(text)}: write only host:port, such as 0.0.0.0:8080")
     host, colon, port_text = text.rpartition(":")
@@ -48,6 +53,30 @@ def parse_bind(value: object) -> str:
     if address is None or bracketed != (":" in address):
         raise ValueError(f"{shown(host)} is not an IP address of this machine (names are not looked up here)")
     return f"[{address}]:{port_text}" if bracketed else f"{address}:{port_text}"
+
+
+def is_named(bind: str) -> bool:
+    """It names a file or a descriptor of systemd's, not an address and a port."""
+    return bind.startswith(("unix:", "systemd:"))
+
+
+def parse_listener_bind(value: object) -> str:
+    """`parse_bind`, or ``unix:/path``, or ``systemd:NAME``."""
+    if not isinstance(value, str) or not is_named(value):
+        return parse_bind(value)
+    kind, _, name = value.partition(":")
+    if kind == "systemd":
+        if not _DESCRIPTOR_NAME.fullmatch(name):
+            raise ValueError(
+                f"{shown(value)}: write systemd:NAME, the FileDescriptorName of the socket unit"
+                " (by default the unit's own name, such as web.socket)"
+            )
+        return value
+    if not name.startswith("/"):
+        raise ValueError(f"{shown(value)}: the path must be absolute, as in unix:/run/txlb/web.sock")
+    if "\0" in name or len(name.encode()) > LONGEST_SOCKET_PATH:
+        raise ValueError(f"{shown(value)} is no path for a socket: at most {LONGEST_SOCKET_PATH} bytes")
+    return f"unix:{os.path.normpath('/' + name.lstrip('/'))}"
 
 
 def split_bind(bind: str) -> tuple[str, int]:

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-from txlb.config.addresses import split_bind
+from txlb.config.addresses import is_named, split_bind
 from txlb.config.algorithms import misplaced
 from txlb.config.entries import Backend, Listener, RoutingRule
 from txlb.config.models import Configuration
@@ -143,11 +143,18 @@ class Examination:
     def _binds(self) -> None:
         claimed: dict[int, list[tuple[str, str]]] = {}  # port: addresses, and who has them
         chosen: set[str] = set()  # addresses with port 0
+        named: dict[str, str] = {}  # files and descriptors, and who has them
         if self.draft.admin is not None and self.draft.admin.bind is not None:
             host, port = split_bind(self.draft.admin.bind)
             claimed[port] = [(host, "admin.bind")]
         for item in self.draft.listeners:
             for index, bind in enumerate(item.model.bind if item.model is not None else ()):
+                if is_named(bind):
+                    if bind in named:
+                        path = ("listeners", item.index, "bind", index)
+                        self._error(path, f"{bind} clashes with {named[bind]}")
+                    named.setdefault(bind, f"listeners[{item.index}].bind")
+                    continue
                 host, port = split_bind(bind)
                 if port == 0:
                     if host in chosen:

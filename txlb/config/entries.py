@@ -44,8 +44,9 @@ class Listener(Section):
         tuple[Bind, ...], BeforeValidator(_as_list), Field(min_length=1), Or({"type": "string"})
     ] = key(
         REQUIRED,
-        "Where it listens: `host:port` or `[v6]:port`, or a list of them. The host is an address of this"
-        " machine, `0.0.0.0` or `[::]` for all. Port 0 lets the kernel choose one, which suits tests.",
+        "Where it listens: `host:port`, `[v6]:port`, `unix:/path` or `systemd:NAME`, or a list of them. The"
+        " host is an address of this machine, `0.0.0.0` (all of IPv4) or `[::]` (all of IPv6, and only that:"
+        " list both for both). Port 0 lets the kernel choose one, which suits tests.",
         "0.0.0.0:8080",
     )
     protocol: Annotated[str, choice("http", later=("tcp", "udp"))] = key(

@@ -185,6 +185,7 @@ DURATION = Kind("duration", values.parse_duration, text_schema(values.DURATION_P
 PERCENT = Kind("share", values.parse_percent, text_schema(values.PERCENT_PATTERN), values.show_percent)
 ID = Kind("id", values.parse_id, text_schema(values.ID_PATTERN))
 BIND = Kind("address", addresses.parse_bind, {"type": "string"})
+LISTENER_BIND = Kind("address", addresses.parse_listener_bind, {"type": "string"})
 HOST = Kind("host", addresses.parse_host, {"type": "string"})
 RULE_HOST = Kind("host", addresses.parse_rule_host, {"type": "string"})
 NETWORK = Kind("network", addresses.parse_network, {"type": "string"})
@@ -198,5 +199,5 @@ NOTHING = reserved(Kind("`null`", _anything, {}), None)
 
 Duration = Annotated[float, DURATION]
 Id = Annotated[str, ID]
-Bind = Annotated[str, BIND]
+Bind = Annotated[str, LISTENER_BIND]
 Network = Annotated[str, NETWORK]

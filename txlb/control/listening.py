@@ -7,24 +7,35 @@ Rules:
 * Sockets belong to the bind, not to the listener: a bind that moves to another listener
   keeps them.
 * `open` is all or nothing: if one bind fails, none of that call stays open.
+* ``unix:/path`` and ``systemd:NAME`` have one queue for all workers: each worker gets a copy of the same
+  socket (systemd may pass several under a name). The file of a UNIX socket is removed when its bind is
+  closed for good; one that somebody else put there meanwhile stays.
+* Whoever may reach the directory may connect to a UNIX socket (mode 0666), as with a TCP port: close the
+  directory to keep others out.
 """
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from txlb.core.model import Snapshot
 from txlb.errors import ListenError
-from txlb.net.sockets import close_all, describe, listen_tcp
+from txlb.net.activation import activated
+from txlb.net.sockets import close_all, describe, listen_tcp, listen_unix
+
+OPEN_TO_ALL = 0o666
 
 
 class ListeningSockets:
     """The sockets by bind."""
 
-    def __init__(self, per_bind: int) -> None:
+    def __init__(self, per_bind: int, from_systemd: Callable[[str], list[socket.socket]] = activated) -> None:
         self.per_bind = per_bind
+        self._from_systemd = from_systemd
         self._groups: dict[str, list[socket.socket]] = {}
+        self._files: dict[str, int] = {}  # inode by path of our UNIX sockets
 
     def open(self, binds: Iterable[str]) -> list[str]:
         """Listen on every bind that is not open yet; returns those. Raises `ListenError`."""
@@ -32,23 +43,39 @@ class ListeningSockets:
         try:
             for bind in binds:
                 if bind not in self._groups:
-                    self._groups[bind] = listen_tcp(bind, self.per_bind)
+                    self._groups[bind] = self._listen(bind)
                     opened.append(bind)
         except ListenError:
             self.close(opened)
             raise
         return opened
 
+    def _listen(self, bind: str) -> list[socket.socket]:
+        kind, _, name = bind.partition(":")
+        if kind == "systemd":
+            return self._from_systemd(name)
+        if kind == "unix":
+            sock = listen_unix(name, OPEN_TO_ALL)
+            self._files[name] = os.stat(name).st_ino
+            return [sock]
+        return listen_tcp(bind, self.per_bind)
+
     def share(self, snapshot: Snapshot, indexes: Iterable[int]) -> dict[str, list[socket.socket]]:
-        """By listener, the sockets with these indexes of each of its binds."""
+        """By listener, the sockets with these indexes of each of its binds, and all of shared ones."""
         wanted = list(indexes)
         return {
-            listener.id: [self._groups[bind][index] for bind in listener.bind for index in wanted]
+            listener.id: [sock for bind in listener.bind for sock in self._part(bind, wanted)]
             for listener in snapshot.listeners
         }
 
+    def _part(self, bind: str, indexes: list[int]) -> list[socket.socket]:
+        group = self._groups[bind]
+        return group if is_shared(bind) else [group[index] for index in indexes]
+
     def addresses(self, bind: str) -> str:
         """Where this bind listens in fact (port 0 resolved)."""
+        if is_shared(bind):
+            return ", ".join(map(describe, self._groups[bind]))
         return describe(self._groups[bind][0])
 
     def surplus(self, snapshot: Snapshot) -> list[str]:
@@ -59,6 +86,20 @@ class ListeningSockets:
         """Close our copies of these binds' sockets, of all by default."""
         for bind in list(self._groups if binds is None else binds):
             close_all(self._groups.pop(bind))
+            self._remove_file(bind.removeprefix("unix:"))
+
+    def _remove_file(self, path: str) -> None:
+        inode = self._files.pop(path, None)
+        try:
+            if inode is not None and os.stat(path).st_ino == inode:
+                os.unlink(path)
+        except OSError:
+            pass  # it is gone, or we are no longer who made it: the next start replaces it
+
+
+def is_shared(bind: str) -> bool:
+    """All workers accept from one queue."""
+    return bind.startswith(("unix:", "systemd:"))
 
 
 def binds_of(snapshot: Snapshot) -> dict[str, str]:

@@ -8,7 +8,8 @@ Rules:
   of the gate leaves the set: nothing spins, nothing queued in the kernel is dropped. The
   gate opens again when a connection closes or after `PAUSE` seconds.
 * A connection is counted from here on; an acceptor that raises loses that client only.
-* A listening socket is closed, never shut down: other processes hold copies.
+* A listening socket is closed, never shut down: other processes hold copies. Where several watch the same
+  one (``unix:`` and ``systemd:`` binds), a new connection wakes one of them (EPOLLEXCLUSIVE), not all.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ ACCEPTS: Final = 32
 PAUSE: Final = 0.2
 SOCKET: Final[Any] = socket.SocketType
 STREAM: Final[Any] = int(socket.SOCK_STREAM)
+EXCLUSIVE: Final = 1 << 28  # EPOLLEXCLUSIVE
 SHORTAGE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -148,7 +150,8 @@ class ListeningSocket(Serving):
         if wanted != self.watched and self.sock is not None:
             self.watched = wanted
             if wanted:
-                self.gate.loop.add(self.fd, self, READ)
+                loop = self.gate.loop
+                loop.add(self.fd, self, READ | EXCLUSIVE if loop.forgets_closed else READ)
             else:
                 self.gate.loop.remove(self.fd, False)
 

@@ -27,7 +27,7 @@ import socket
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
@@ -417,6 +417,8 @@ class StreamTransport(Transport):
 
 
 def _address(where: Any) -> Any:
+    if not isinstance(where, tuple):
+        return UNIXAddress(where or None)
     if len(where) == 4:
         return IPv6Address("TCP", where[0], where[1], where[2], where[3])
     return IPv4Address("TCP", where[0], where[1])

@@ -10,6 +10,7 @@ from txlb.net.listener import Acceptor, Gate
 from txlb.net.splicing import SplicingTransport
 
 MAPPED = "::ffff:"
+UNIX = "unix:"  # the address of clients that come through a UNIX socket: they have none
 
 
 class HttpAcceptor(Acceptor):
@@ -24,8 +25,12 @@ class HttpAcceptor(Acceptor):
 
     def accepted(self, sock: Any, peer: Any) -> None:
         settings = self.settings
-        ip: str = peer[0]
-        if ip.startswith(MAPPED) and "." in ip:
-            ip = ip[7:]  # an IPv4 client of a dual-stack listener
-        protocol = ClientConnection(settings, self.gate, ip, peer[1])
+        ip = UNIX
+        port = 0
+        if isinstance(peer, tuple):
+            ip = peer[0]
+            port = peer[1]
+            if ip.startswith(MAPPED) and "." in ip:
+                ip = ip[7:]  # an IPv4 client of a dual-stack listener
+        protocol = ClientConnection(settings, self.gate, ip, port)
         SplicingTransport(settings.loop, sock, peer, settings.send_timeout).start(protocol)
