@@ -26,6 +26,7 @@ NOT_COMPILED = (
     "txlb/core/scoreboard.py",
     "txlb/core/snapshot.py",
     "txlb/core/standing.py",
+    "txlb/net/activation.py",
     "txlb/net/hosting.py",
     "txlb/net/link.py",
     "txlb/net/loop_reactor.py",

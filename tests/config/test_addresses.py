@@ -40,8 +40,8 @@ def test_binds(text: str, bind: str) -> None:
         ("[10.0.0.1]:80", "is not an IP address"),
         ("[fe80::1%eth0]:80", "is not an IP address"),
         ("[::ffff:10.0.0.1]:80", "is not an IP address"),
-        ("unix:/run/lb.sock", "unix: addresses are not supported yet"),
-        ("systemd:web", "systemd: addresses are not supported yet"),
+        ("unix:/run/lb.sock", "only host:port is possible here"),
+        ("systemd:web", "only host:port is possible here"),
         ("tcp:8080", "write only host:port"),
         (None, "must be an address"),
         (["x"], "must be an address"),
@@ -50,6 +50,37 @@ def test_binds(text: str, bind: str) -> None:
 def test_what_is_no_bind_says_what_to_write(value: object, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         addresses.parse_bind(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "bind"),
+    [
+        ("[::]:80", "[::]:80"),
+        ("unix:/run/txlb/web.sock", "unix:/run/txlb/web.sock"),
+        ("unix://run/./txlb//web.sock", "unix:/run/txlb/web.sock"),
+        ("systemd:web.socket", "systemd:web.socket"),
+    ],
+)
+def test_binds_of_listeners(text: str, bind: str) -> None:
+    assert addresses.parse_listener_bind(text) == bind
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (8080, "write 0.0.0.0:8080"),
+        ("unix:web.sock", "the path must be absolute"),
+        ("unix:", "the path must be absolute"),
+        ("unix:/" + "x" * 107, "at most 107 bytes"),
+        ("unix:/a\0b", "is no path for a socket"),
+        ("systemd:", "write systemd:NAME"),
+        ("systemd:a:b", "write systemd:NAME"),
+        ("systemd:a b", "write systemd:NAME"),
+    ],
+)
+def test_what_is_no_bind_of_a_listener_says_what_to_write(value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        addresses.parse_listener_bind(value)
 
 
 def test_a_bind_splits() -> None:

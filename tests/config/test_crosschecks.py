@@ -79,6 +79,8 @@ def test_rules_that_differ_are_fine(first: str, second: str) -> None:
         ('["[::1]:80", "[::]:80"]', "[::]:80 clashes with listeners[0].bind (::1:80)"),
         ('["localhost:80", "127.0.0.1:80"]', "127.0.0.1:80 clashes with listeners[0].bind (127.0.0.1:80)"),
         ('["127.0.0.1:0", "127.0.0.1:0"]', "the system chooses one port per address"),
+        ('["unix:/a", "unix:/./a"]', "unix:/a clashes with listeners[0].bind"),
+        ('["systemd:web", "systemd:web"]', "systemd:web clashes with listeners[0].bind"),
         ('"127.0.0.1:9900"', "127.0.0.1:9900 clashes with admin.bind (127.0.0.1:9900)"),
         ('"0.0.0.0:9900"', "0.0.0.0:9900 clashes with admin.bind (127.0.0.1:9900)"),
     ],

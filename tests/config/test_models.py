@@ -138,8 +138,6 @@ def test_every_key_reaches_its_spec() -> None:
         ("suspect_after: 300ms", "suspect_after: 1s", "health_check.suspect_after"),
         ("protocol: http", "protocol: tcp", "listeners[0].protocol"),
         ("protocol: http", "protocol: udp", "listeners[0].protocol"),
-        ('bind: "127.0.0.1:8080"', "bind: unix:/run/lb", "listeners[0].bind"),
-        ('bind: "127.0.0.1:8080"', "bind: systemd:web", "listeners[0].bind"),
         ('admin: {bind: "127.0.0.1:9900"', "admin: {bind: 'unix:/run/lb'", "admin.bind"),
         (
             "    tls: null\n    proxy_protocol: false",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from support.ports import free_port
+from support.ports import free_port, listening_socket
 
 from txlb.control.listening import ListeningSockets, binds_of
 from txlb.core.model import ListenerSpec, Snapshot
@@ -59,3 +60,27 @@ def test_surplus_is_what_no_listener_has(sockets: ListeningSockets):
     assert sockets.surplus(snapshot_of(a="127.0.0.2:0")) == ["127.0.0.1:0"]
     sockets.close(["127.0.0.1:0"])
     assert sockets.surplus(Snapshot()) == ["127.0.0.2:0"]
+
+
+def test_a_shared_bind_gives_every_worker_all_its_sockets(tmp_path: Path):
+    passed = [listening_socket(), listening_socket()]
+    sockets = ListeningSockets(2, {"web": passed}.__getitem__)
+    snapshot = snapshot_of(a=f"unix:{tmp_path}/a 127.0.0.1:0", b="systemd:web")
+    sockets.open(binds_of(snapshot))
+    first, both = sockets.share(snapshot, (0,)), sockets.share(snapshot, (0, 1))
+    assert [len(group) for group in first.values()] == [2, 2]
+    assert [len(group) for group in both.values()] == [3, 2], "each once, whoever's sockets are served too"
+    assert first["b"] == both["b"] == passed
+    assert sockets.addresses("systemd:web").count(", ") == 1
+    sockets.close()
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_unix_socket_that_is_anothers_by_now_is_not_removed(tmp_path: Path):
+    path = tmp_path / "a"
+    sockets = ListeningSockets(1)
+    sockets.open([f"unix:{path}"])
+    path.unlink()
+    path.write_text("another's")
+    sockets.close()
+    assert path.read_text() == "another's"

@@ -5,6 +5,8 @@ from ipaddress import ip_network
 import pytest
 from support.dataplane import stage
 
+from txlb.core.model import ListenerSpec, Snapshot
+
 
 @pytest.mark.parametrize(
     ("address", "trusted"),
@@ -21,6 +23,13 @@ def test_who_is_trusted(address: str, trusted: bool) -> None:
     with stage() as here:
         here.settings.trusted = [ip_network(it) for it in ("10.0.0.0/8", "127.0.0.1/32", "2001:db8::/32")]
         assert here.settings.is_trusted(address) is trusted
+
+
+def test_peers_of_unix_sockets_are_trusted_by_name() -> None:
+    with stage() as here:
+        for trusted in ((), ("10.0.0.0/8",), ("10.0.0.0/8", "unix:")):
+            here.settings.configure(ListenerSpec("web", ("unix:/a",), trusted=trusted), Snapshot(), {})
+            assert here.settings.is_trusted("unix:") is ("unix:" in trusted)
 
 
 def test_nobody_is_trusted_unless_configured() -> None:

@@ -78,6 +78,17 @@ def test_clients_of_a_unix_socket_are_served_and_have_no_address(
         assert not os.path.exists(path)
 
 
+def test_a_trusted_unix_socket_says_who_the_client_is(start_balancer: StartBalancer, tmp_path: Path) -> None:
+    path = str(tmp_path / "web.sock")
+    with Origin() as origin, origin.serving(answering(echo)):
+        listener = {"id": "web", "bind": f"unix:{path}", "trusted": ["unix:"]}
+        balancer = start_balancer([origin.port], listeners=[listener])
+        with over_unix(path) as client:
+            assert client.ask(GET).status == 200
+        assert origin.requests[0].get("x-forwarded-for") == "203.0.113.9, unix:"
+        assert balancer.logged()[0]["client_ip"] == "203.0.113.9"
+
+
 def test_a_dead_workers_clients_go_to_its_siblings(start_balancer: StartBalancer, tmp_path: Path) -> None:
     path = str(tmp_path / "web.sock")
     with Origin() as origin, origin.serving(answering(echo)):

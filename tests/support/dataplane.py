@@ -27,10 +27,10 @@ from txlb.core.backend import Backend
 from txlb.core.http.forward import VIA_CHAIN, ForwardPolicy
 from txlb.core.pool import Pool
 from txlb.core.routing import Route, RouteTable
+from txlb.forwarding.accept import StreamAcceptor
 from txlb.forwarding.access_log import AccessLog
-from txlb.forwarding.http.accept import HttpAcceptor
+from txlb.forwarding.http.listener import HttpListener
 from txlb.forwarding.http.origins import Origins
-from txlb.forwarding.http.settings import HttpSettings
 from txlb.net.listener import Gate
 from txlb.net.loop import BATCH, Loop
 from txlb.net.stream import StreamTransport
@@ -379,10 +379,10 @@ class Stage:
         self.log = AccessLog(self.lines, "json", "worker-1", time.time)
         self.log.flush(time.monotonic())
         self.sources = Origins(self.net.loop, idle_limit)
-        self.settings = HttpSettings("web", self.net.loop, self.sources, self.log)
+        self.settings = HttpListener("web", self.net.loop, self.sources, self.log)
         self.settings.policy = ForwardPolicy(False, VIA_CHAIN, b"http")
         self.gate = Gate(self.net.loop, 1000)
-        self.acceptor = HttpAcceptor(self.settings, self.gate)
+        self.acceptor = StreamAcceptor(self.settings, self.gate)
         self.origins = [Origin(tight) for _ in range(backends)]
         for origin in self.origins:
             origin.net = self.net

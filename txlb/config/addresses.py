@@ -147,8 +147,10 @@ def _name(text: str) -> str:
 
 
 def parse_network(value: object) -> str:
-    """A network in CIDR notation; a single address is one too."""
+    """A network in CIDR notation; a single address is one too, and ``unix:`` means UNIX sockets."""
     text = as_text(value, "a network such as 10.0.0.0/8")
+    if text == "unix:":
+        return text
     try:
         return str(ipaddress.ip_network(text))
     except ValueError:

@@ -55,7 +55,7 @@ class Listener(Section):
     trusted: tuple[Network, ...] = key(
         [],
         "Networks of proxies in front whose `X-Forwarded-*` fields and PROXY headers are believed: the client"
-        " is then who they say it is.",
+        " is then who they say it is. `unix:` stands for whoever comes through a UNIX socket.",
         ["10.0.0.0/8", "fd00::/8"],
     )
     forwarded: Annotated[str, choice("replace", "append")] = key(

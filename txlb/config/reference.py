@@ -92,8 +92,8 @@ RESERVED = """\
 ## Reserved
 
 These keys are spoken for and do not work yet. A file may spell out their defaults; any other value is
-refused. The same holds for `protocol: tcp` and `udp`, for addresses `unix:/path` and `systemd:name`, and
-for algorithms of your own, `package.module:Class`.
+refused. The same holds for `protocol: tcp` and `udp`, and for algorithms of your own,
+`package.module:Class`.
 
 | key | only | will be |
 |---|---|---|

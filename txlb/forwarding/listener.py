@@ -5,6 +5,7 @@ Rules:
 * One per listener and worker; it keeps its identity and its counters across reloads.
 * `configure` takes effect at once for what is under way too: connections and exchanges read their settings
   from here at their next step.
+* ``unix:`` among the networks of ``trusted`` means the peers of UNIX sockets.
 * Counters only grow, but for ``connections``; `txlb.forwarding.board` writes them down when ``touched``.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import mypyc_attr
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from txlb.core.model import ListenerSpec, Snapshot
     from txlb.forwarding.access_log import AccessLog
 
+UNIX: Final = "unix:"  # the address of clients that come through a UNIX socket: they have none
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Listener:
@@ -34,6 +37,7 @@ class Listener:
     loop: Loop
     log: AccessLog
     trusted: list[Any]
+    trusts_unix: bool
     draining: bool
     proxy_protocol: bool  # connections begin with a PROXY header
     client_header: float  # seconds until what a client begins with must be whole
@@ -43,6 +47,7 @@ class Listener:
         self.loop = loop
         self.log = log
         self.trusted = []
+        self.trusts_unix = False
         self.draining = False
         self.proxy_protocol = False
         self.client_header = 10.0
@@ -66,7 +71,8 @@ class Listener:
 
     def configure(self, spec: ListenerSpec, snapshot: Snapshot, pools: Mapping[str, Pool]) -> None:
         """Another generation; ``pools`` by rule id. Override it, and call it first."""
-        self.trusted = [ip_network(network) for network in spec.trusted]
+        self.trusted = [ip_network(network) for network in spec.trusted if network != UNIX]
+        self.trusts_unix = UNIX in spec.trusted
         self.proxy_protocol = spec.proxy_protocol
         self.client_header = snapshot.timeouts.client_header
 
@@ -78,6 +84,8 @@ class Listener:
 
     def is_trusted(self, address: str) -> bool:
         """What the peer says of the client behind it is believed."""
+        if address == UNIX:
+            return self.trusts_unix
         if not self.trusted:
             return False
         parsed = ip_address(address)

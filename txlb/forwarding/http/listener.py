@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from txlb.core.http.forward import VIA_ALWAYS, VIA_CHAIN, VIA_OFF, ForwardPolicy
 from txlb.core.http.head import FieldCache
 from txlb.core.http.refusals import Refusals
 from txlb.core.pool import Pool
 from txlb.core.routing import Route, RouteTable
-from txlb.forwarding.http.accept import HttpAcceptor
+from txlb.forwarding.client import ClientProtocol
+from txlb.forwarding.http.client import ClientConnection
 from txlb.forwarding.http.settings import HttpSettings
-from txlb.forwarding.preface import PrefaceAcceptor
-from txlb.net.listener import Gate, ListeningSocket, Serving
+from txlb.net.listener import Gate
 
 if TYPE_CHECKING:
     from txlb.core.model import ListenerSpec, Snapshot
@@ -48,7 +48,5 @@ class HttpListener(HttpSettings):
             ]
         )
 
-    def serve(self, gate: Gate, sock: Any) -> Serving:
-        listening = ListeningSocket(gate, PrefaceAcceptor(self, gate, HttpAcceptor(self, gate)), sock)
-        listening.start()
-        return listening
+    def client(self, gate: Gate, ip: str, port: int) -> ClientProtocol:
+        return ClientConnection(self, gate, ip, port)

@@ -16,7 +16,7 @@ from txlb.core.http.head import FieldCache
 from txlb.core.http.refusals import Refusals
 from txlb.core.latency import bucket_of
 from txlb.core.routing import RouteTable
-from txlb.forwarding.listener import Listener
+from txlb.forwarding.accept import StreamListener
 from txlb.net.loop import Loop
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CLIENT_GONE: Final = 499  # what an exchange without any answer counts as
 
 
-class HttpSettings(Listener):
+class HttpSettings(StreamListener):
     """What connections and exchanges of one HTTP listener share."""
 
     origins: Origins

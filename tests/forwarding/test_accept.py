@@ -57,3 +57,16 @@ def test_the_send_time_out_is_the_listeners() -> None:
         assert here.gate.open == 0
         assert here.terminations() == ["cD"]
         assert here.settings.errors_send_timeout == 1
+
+
+def test_a_client_of_a_unix_socket_has_no_address() -> None:
+    with stage() as here:
+        near, peer = here.net.pair()
+        here.gate.open += 1
+        here.acceptor.accepted(near, "")
+        backend = here.asked(peer, get())
+        assert b"X-Forwarded-For: unix:\r\n" in backend.take()
+        backend.send(ok(b"x"))
+        here.net.settle()
+        record = here.records()[-1]
+        assert (record["client_ip"], record["client_port"]) == ("unix:", 0)
