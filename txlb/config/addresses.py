@@ -32,7 +32,7 @@ def parse_bind(value: object) -> str:
         )
     text = as_text(value, "an address such as 0.0.0.0:8080")
     if is_named(text):
-        raise ValueError(f"{shown(text)}: only host:port is possible here, such as 127.0.0.1:9900")
+        raise ValueError(f"{shown(text)} is not supported yet here: write host:port, such as 127.0.0.1:9900")
     if text.startswith(("tcp:", "tcp4:", "tcp6:", "ssl:", "http:", "https:")):
         raise ValueError(f"{shown(text)}: write only host:port, such as 0.0.0.0:8080")
     host, colon, port_text = text.rpartition(":")
