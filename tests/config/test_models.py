@@ -151,7 +151,6 @@ def test_every_key_reaches_its_spec() -> None:
         ("health_check: off", "health_check: {type: http}", "backends[0].health_check"),
         ("health_check: off", "health_check_path: /health", "backends[0].health_check_path"),
         ("    tls: null\n    proxy_protocol: null", "    tls: {ca: x}", "backends[0].tls"),
-        ("proxy_protocol: null", "proxy_protocol: v2", "backends[0].proxy_protocol"),
         ("algorithm: round_robin", "algorithm: mine:First", "routing_rules[0].algorithm"),
         ("session_sticky: false", "session_sticky: {cookie: x}", "routing_rules[0].session_sticky"),
         ("max: 2", "max: 3", "routing_rules[0].retries.max"),

@@ -207,3 +207,32 @@ def test_a_shortage_of_our_own_says_nothing_about_the_backend() -> None:
         python("-c", SHORT), env=child_environment(), capture_output=True, text=True, timeout=30
     )
     assert done.stdout == "fine\n", done.stderr
+
+
+def test_a_preface_is_sent_before_the_receiver_hears(net: Net) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        waiting = Waiting()
+        connecting = Connecting(net.loop, waiting, 60.0)
+        connecting.begin("127.0.0.1", server.getsockname()[1], 5.0, b"PROXY UNKNOWN\r\n")
+        net.run_until(lambda: waiting.heard)
+        assert waiting.heard == ["connected"]
+        waiting.protocol.transport.write(b"then this")
+        far, _ = server.accept()
+        with far:
+            far.settimeout(5)
+            data = b""
+            while len(data) < 24:
+                data += far.recv(100)
+            assert data == b"PROXY UNKNOWN\r\nthen this"
+        waiting.protocol.transport.abortConnection()
+        net.settle()
+
+
+def test_a_preface_that_is_not_taken_is_a_failed_connect(net: Net) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        waiting = Waiting()
+        connecting = Connecting(net.loop, waiting, 60.0)
+        connecting.begin("127.0.0.1", server.getsockname()[1], 5.0, bytes(100 << 20))
+        net.run_until(lambda: waiting.heard)
+        assert waiting.heard == [outcomes.CONNECT_FAILED]
+        assert not net.loop.handlers

@@ -443,7 +443,8 @@ class Stage:
         idle = 0
         for backend in self.backends:
             assert backend.active_connections == 0, "a lease is out"
-            assert backend.idle == backend.connections == len(backend.kept)
+            own = [one for one in self.sources.idle.own if one.backend is backend]
+            assert backend.idle == backend.connections == len(backend.kept) + len(own)
             idle += backend.idle
         assert self.sources.idle.total == idle
         for backend in self.backends:

@@ -70,6 +70,7 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
                 "port": one.port,
                 "weight": one.weight,
                 "max_connections": one.max_connections,
+                "proxy_protocol": one.proxy_protocol,
             }
             for one in snapshot.backends
         ],

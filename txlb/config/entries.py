@@ -103,7 +103,12 @@ class Backend(Section):
         None, kinds.Kind("`off`", _check_of_backend, {"enum": [None, "off"], RESERVED: True}, works=False)
     ] = key(None, "How this backend is checked, or `off`.")
     tls: Annotated[None, kinds.NOTHING] = key(None, "TLS to the backend.")
-    proxy_protocol: Annotated[None, kinds.NOTHING] = key(None, "PROXY header sent: v1 or v2.")
+    proxy_protocol: Annotated[str | None, nullable(choice("v1", "v2"))] = key(
+        None,
+        "Version of the PROXY header that connections to it begin with, to name the client; the backend must"
+        " expect that. `null` = none.",
+        "v2",
+    )
 
 
 class Retries(Section):

@@ -142,6 +142,7 @@ def backend_spec(backend: Backend) -> BackendSpec:
         backend.weight,
         backend.max_connections,
         addresses.ip_address(backend.host),
+        proxy_protocol=backend.proxy_protocol,
     )
 
 

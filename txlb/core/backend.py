@@ -60,6 +60,7 @@ class Backend(Answers):
         "kept",
         "limit",
         "port",
+        "proxy_protocol",
         "resets",
         "timeouts",
         "watchers",
@@ -70,6 +71,7 @@ class Backend(Answers):
     address: str  # the IP address that host resolved to; "" = it does not
     port: int
     weight: int
+    proxy_protocol: int  # version of the PROXY header that connections begin with; 0 = none
     limit: int  # leases at a time; UNLIMITED = no limit
     healthy: bool
     drained: bool
@@ -98,6 +100,7 @@ class Backend(Answers):
         self.address = address
         self.port = port
         self.weight = weight
+        self.proxy_protocol = 0
         self.limit = UNLIMITED if max_connections is None else max_connections
         self.healthy = True
         self.drained = False

@@ -96,6 +96,7 @@ class BackendSpec:
     weight: int = 1
     max_connections: int | None = None
     address: str = ""
+    proxy_protocol: str | None = None  # v1 | v2: the header that connections begin with
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ from txlb.net.timers import TICK
 
 RESERVED_DESCRIPTORS = 128
 Report = Callable[[list[tuple[str, str]]], None]
+VERSIONS = {None: 0, "v1": 1, "v2": 2}  # of PROXY headers
 Built = tuple[AlgorithmSpec, tuple[BackendSpec, ...]]
 #: By protocol, who makes the live object of a listener: (id, loop, origins, log).
 FACTORIES: dict[str, Callable[[str, Loop, Origins, AccessLog], Listener]] = {"http": HttpListener}
@@ -129,7 +130,10 @@ class ForwardingPlane:
             else:
                 if (backend.address, backend.port) != (spec.address, spec.port):
                     self._origins.idle.close(backend)
+                if backend.proxy_protocol != VERSIONS[spec.proxy_protocol]:
+                    self._origins.idle.close(backend)
                 backend.update(spec.host, spec.address, spec.port, spec.weight, spec.max_connections)
+            backend.proxy_protocol = VERSIONS[spec.proxy_protocol]
             backends[spec.id] = backend
         for name in self._backends.keys() - backends.keys():
             gone = self._backends[name]

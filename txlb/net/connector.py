@@ -7,6 +7,8 @@ Rules:
 * A shortage of our own (no descriptor, no port) is `outcome.UNUSED`: it says nothing about
   the backend.
 * A receiver that raises loses the connection.
+* What is to come before anything else (a PROXY header) is sent before the receiver hears of the
+  connection; a fresh connection that does not take it whole is a failed one.
 * Addresses are literal IPs: nothing is resolved here.
 """
 
@@ -50,6 +52,7 @@ class Connecting(Handler):
     fd: int
     peer: Any
     send_timeout: float
+    preface: bytes
     outcome: int
 
     def __init__(self, loop: Loop, receiver: Receiver, send_timeout: float) -> None:
@@ -60,10 +63,12 @@ class Connecting(Handler):
         self.fd = -1
         self.peer = None
         self.send_timeout = send_timeout
+        self.preface = b""
         self.outcome = outcomes.UNUSED
 
-    def begin(self, address: str, port: int, timeout: float) -> None:
-        """Start the attempt; it ends within ``timeout`` seconds."""
+    def begin(self, address: str, port: int, timeout: float, preface: bytes = b"") -> None:
+        """Start the attempt; it ends within ``timeout`` seconds. ``preface`` is sent first."""
+        self.preface = preface
         self.peer = (address, port)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
@@ -88,6 +93,9 @@ class Connecting(Handler):
         if code:
             self._fail(outcome_of(code))
             return
+        if self.preface and not self._announced():
+            self._fail(outcomes.CONNECT_FAILED)
+            return
         self.loop.cancel(self)
         transport = SplicingTransport(self.loop, self.sock, self.peer, self.send_timeout)
         self.sock = None
@@ -97,6 +105,13 @@ class Connecting(Handler):
         except Exception:
             transport.abortConnection()
             raise
+
+    def _announced(self) -> bool:
+        try:
+            sent: int = self.sock.send(self.preface)
+        except OSError:
+            return False
+        return sent == len(self.preface)
 
     def later(self) -> None:
         self._fail(self.outcome)

@@ -36,7 +36,11 @@ class Acceptor:
     """Who takes the connections of a listener."""
 
     def accepted(self, sock: Any, peer: Any) -> None:
-        """``sock`` is connected to ``peer`` and counted in the gate."""
+        """``sock`` is connected to ``peer`` and counted in the gate.
+
+        ``peer`` is as the socket module gives it, or, where a proxy in front told of its client, three
+        items: the client's address, its port, and as (address, port) where it connected to.
+        """
         raise NotImplementedError
 
 

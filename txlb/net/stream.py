@@ -407,6 +407,20 @@ class StreamTransport(Transport):
         """Our own address."""
         return _address(self.sock.getsockname())
 
+    def local_address(self) -> tuple[str, int]:
+        if not self.connected:
+            return "", 0
+        peer = self.peer
+        # A third item is what a PROXY header said of it (`Acceptor.accepted`).
+        where: Any = peer[2] if isinstance(peer, tuple) and len(peer) == 3 else self.sock.getsockname()
+        if not isinstance(where, tuple):
+            return "", 0
+        host: str = where[0]
+        if host.startswith("::ffff:") and "." in host:
+            host = host[7:]
+        port: int = where[1]
+        return host, port
+
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Nagle's algorithm off (it is, already, on everything of ours)."""
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
@@ -421,4 +435,6 @@ def _address(where: Any) -> Any:
         return UNIXAddress(where or None)
     if len(where) == 4:
         return IPv6Address("TCP", where[0], where[1], where[2], where[3])
+    if ":" in where[0]:
+        return IPv6Address("TCP", where[0], where[1])  # told by a PROXY header
     return IPv4Address("TCP", where[0], where[1])

@@ -61,6 +61,10 @@ class Transport(Handler):
         """The peer does not take what was sent."""
         return self.pending_size > 0
 
+    def local_address(self) -> tuple[str, int]:
+        """Where the peer connected to; ("", 0) where that is no IP address."""
+        return "", 0
+
     def is_stale(self) -> bool:
         """Nobody should use this idle connection: the peer closed it, or spoke unasked."""
         return False
@@ -143,6 +147,10 @@ class ForeignTransport(Transport):
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         if getattr(self.foreign, "producer", None) is None:
             self.foreign.registerProducer(producer, streaming)
+
+    def local_address(self) -> tuple[str, int]:
+        host: Any = self.foreign.getHost()
+        return str(getattr(host, "host", "")), int(getattr(host, "port", 0))
 
     def unregisterProducer(self) -> None:
         if getattr(self.foreign, "producer", None) is not None:

@@ -180,5 +180,5 @@ def test_a_backend_that_left_or_moved_loses_its_connections() -> None:
 
 def test_taking_from_an_empty_store() -> None:
     with stage() as here:
-        assert here.sources.take(here.backend) is None
+        assert here.sources.idle.take(here.backend) is None
         assert (here.backend.idle, here.sources.idle.total) == (0, 0)

@@ -26,7 +26,7 @@ from txlb.core.http.framing import ChunkedReader
 from txlb.core.http.head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseHead, parse_response
 from txlb.errors import SendStalled
 from txlb.forwarding.http.exchange import Exchange
-from txlb.forwarding.http.sides import BackendSide
+from txlb.forwarding.http.sides import BackendSide, ClientSide
 from txlb.net.loop import Loop
 from txlb.net.splice import SPLICE_FROM
 
@@ -80,6 +80,9 @@ class BackendConnection(BackendSide):
     paused: bool
     address: str  # where it leads; the backend may have moved since
     port: int
+    owner: ClientSide | None  # the client that a PROXY header announced: nobody else uses it
+    version: int  # of that header
+    announced: bytes
 
     def __init__(self, backend: Backend, store: IdleStore, address: str, port: int) -> None:
         super().__init__()
@@ -100,6 +103,15 @@ class BackendConnection(BackendSide):
         self.paused = False
         self.address = address
         self.port = port
+        self.owner = None
+        self.version = 0
+        self.announced = b""
+
+    def speaks_for(self, owner: ClientSide, version: int, announced: bytes) -> None:
+        """It began with this PROXY header."""
+        self.owner = owner
+        self.version = version
+        self.announced = announced
 
     # -- commands of the exchange -----------------------------------------------------
 

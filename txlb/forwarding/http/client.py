@@ -147,6 +147,8 @@ class ClientConnection(ClientSide):
         self.exchange = None
         self.inbox = b""
         self.partial = None
+        if self.kept is not None:
+            self.settings.origins.idle.client_left(self)
         if exchange is not None:
             why = reason.value
             fault = not isinstance(why, (ConnectionClosed, SendStalled))

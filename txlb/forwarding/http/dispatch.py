@@ -110,7 +110,7 @@ class Dispatch(HttpRecord):
         self.attempts += 1
         backend = lease.backend
         self.last_backend = backend
-        side = settings.origins.take(backend)
+        side = settings.origins.take(backend, self)
         if side is None:
             self._connect(backend)
         elif self.head.method not in IDEMPOTENT and side.transport.is_stale():
@@ -181,6 +181,10 @@ class Dispatch(HttpRecord):
             settings.loop.arm(side, settings.backend_response)
         else:
             client.room(True)
+
+    def announcement(self, version: int) -> bytes:
+        """The PROXY header that the backend wants."""
+        return self.client.announcement(version, self.client_ip)
 
     def request_data(self, data: bytes, done: bool) -> None:
         """More of the request's body, framed as it is to be sent."""

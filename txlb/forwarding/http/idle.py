@@ -3,12 +3,13 @@
 Rules:
 
 * The connection used last is reused first (it is the least likely to be stale).
-* At most ``max_per_backend`` wait per backend and ``total_limit`` per worker; beyond that a
-  connection is closed when its exchange ends.
-* One that waited ``idle_timeout`` is closed, unless its backend had traffic within that time
-  and has no more than ``min_per_backend`` waiting.
-* One that leads where its backend is no more (it moved, or left) is closed when its exchange
-  ends.
+* At most ``max_per_backend`` wait per backend and ``total_limit`` per worker; beyond that a connection is
+  closed when its exchange ends.
+* One that waited ``idle_timeout`` is closed, unless its backend had traffic within that time and has no
+  more than ``min_per_backend`` waiting.
+* One that leads where its backend is no more (it moved, or left) is closed when its exchange ends.
+* One that announced a client (PROXY protocol) is kept for that client's connection alone, one per backend,
+  and is closed with it; `min_per_backend` does not count it.
 * Whatever arrives on an idle connection, be it a byte or FIN, makes it stale: it leaves at once.
 """
 
@@ -18,6 +19,7 @@ from typing import cast
 
 from txlb.core.backend import Backend
 from txlb.forwarding.http.backend import BackendConnection, IdleStore
+from txlb.forwarding.http.sides import ClientSide
 from txlb.net.loop import Loop
 
 
@@ -29,6 +31,7 @@ class IdleConnections(IdleStore):
     min_per_backend: int
     max_per_backend: int
     idle_timeout: float
+    own: set[BackendConnection]  # those kept for one client
 
     def __init__(self, loop: Loop, total_limit: int) -> None:
         self.total = 0
@@ -36,6 +39,7 @@ class IdleConnections(IdleStore):
         self.min_per_backend = 0
         self.max_per_backend = 1000
         self.idle_timeout = 60.0
+        self.own = set()
         self.loop = loop
 
     def take(self, backend: Backend) -> BackendConnection | None:
@@ -48,14 +52,40 @@ class IdleConnections(IdleStore):
         connection.deadline = 0.0
         return connection
 
+    def take_own(self, backend: Backend, client: ClientSide, announced: bytes) -> BackendConnection | None:
+        """The connection to ``backend`` that is kept for ``client`` and began with ``announced``."""
+        kept = client.kept
+        if kept is None:
+            return None
+        connection = cast(BackendConnection | None, kept.get(backend.id))
+        if connection is None:
+            return None
+        self.remove(connection)
+        if connection.announced != announced or connection.backend is not backend:
+            connection.abort()
+            return None
+        connection.deadline = 0.0
+        return connection
+
     def put(self, connection: BackendConnection) -> bool:
         """Keep ``connection``; False if there is no room or no use for it."""
         backend = connection.backend
         if connection.port != backend.port or connection.address != backend.address:
             return False
+        if connection.version != backend.proxy_protocol:
+            return False
         if backend.idle >= self.max_per_backend or self.total >= self.total_limit:
             return False
-        backend.kept.append(connection)
+        owner = connection.owner
+        if owner is None:
+            backend.kept.append(connection)
+        else:
+            if owner.kept is None:
+                owner.kept = {}
+            elif backend.id in owner.kept:
+                return False
+            owner.kept[backend.id] = connection
+            self.own.add(connection)
         self.total += 1
         backend.idle += 1
         backend.touch()
@@ -66,16 +96,25 @@ class IdleConnections(IdleStore):
     def remove(self, connection: BackendConnection) -> None:
         """``connection`` closed, or is about to."""
         backend = connection.backend
-        if connection in backend.kept:
+        owner = connection.owner
+        if owner is not None:
+            if connection not in self.own:
+                return
+            self.own.remove(connection)
+            if owner.kept is not None:
+                owner.kept.pop(backend.id, None)
+        elif connection in backend.kept:
             backend.kept.remove(connection)
-            self.total -= 1
-            backend.idle -= 1
-            backend.touch()
+        else:
+            return
+        self.total -= 1
+        backend.idle -= 1
+        backend.touch()
 
     def expired(self, connection: BackendConnection, now: float) -> None:
         """``connection`` waited for ``idle_timeout``."""
         backend = connection.backend
-        if backend.kept and backend.idle <= self.min_per_backend:
+        if connection.owner is None and backend.kept and backend.idle <= self.min_per_backend:
             newest = cast(BackendConnection, backend.kept[-1])
             if now - newest.idle_since < self.idle_timeout:
                 self.loop.arm(connection, self.idle_timeout)
@@ -85,7 +124,19 @@ class IdleConnections(IdleStore):
 
     def close(self, backend: Backend) -> None:
         """Close all that wait for a backend that left or moved."""
+        for own in [own for own in self.own if own.backend is backend]:
+            self.remove(own)
+            own.abort()
         for kept in list(backend.kept):
             connection = cast(BackendConnection, kept)
             self.remove(connection)
             connection.abort()
+
+    def client_left(self, client: ClientSide) -> None:
+        """Close what was kept for it alone."""
+        kept = client.kept
+        if kept is not None:
+            for side in list(kept.values()):
+                connection = cast(BackendConnection, side)
+                self.remove(connection)
+                connection.abort()

@@ -2,9 +2,10 @@
 
 Rules:
 
-* A new connection belongs to the exchange that asked for it until that ends; only then can
-  others reuse it.
+* A new connection belongs to the exchange that asked for it until that ends; only then can others reuse it.
 * An exchange that ends while it waits cancels its attempt.
+* A connection that begins with a PROXY header speaks for one client: only exchanges of the same client
+  connection with the very same header reuse it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Attempt(Receiver):
     connecting: Connecting
     address: str
     port: int
+    version: int  # of the PROXY header that it begins with; 0 = none
+    announced: bytes
 
     def __init__(self, origins: Origins, backend: Backend, exchange: Dispatch) -> None:
         self.origins = origins
@@ -34,13 +37,17 @@ class Attempt(Receiver):
         self.exchange = exchange
         self.address = backend.address
         self.port = backend.port
+        self.version = backend.proxy_protocol
+        self.announced = exchange.announcement(self.version) if self.version else b""
         self.connecting = Connecting(origins.loop, self, origins.send_timeout)
 
     def begin(self) -> None:
-        self.connecting.begin(self.address, self.port, self.origins.connect_timeout)
+        self.connecting.begin(self.address, self.port, self.origins.connect_timeout, self.announced)
 
     def connected(self, transport: StreamTransport) -> None:
         connection = BackendConnection(self.backend, self.origins.idle, self.address, self.port)
+        if self.version:
+            connection.speaks_for(self.exchange.client, self.version, self.announced)
         transport.take_over(connection)
         self.exchange.connected(connection)
 
@@ -66,8 +73,11 @@ class Origins:
         self.connect_timeout = 1.0
         self.send_timeout = 60.0
 
-    def take(self, backend: Backend) -> BackendConnection | None:
-        """An idle connection to ``backend``."""
+    def take(self, backend: Backend, exchange: Dispatch) -> BackendConnection | None:
+        """An idle connection to ``backend`` that ``exchange`` may use."""
+        version = backend.proxy_protocol
+        if version:
+            return self.idle.take_own(backend, exchange.client, exchange.announcement(version))
         return self.idle.take(backend)
 
     def connect(self, backend: Backend, exchange: Dispatch) -> Attempt:

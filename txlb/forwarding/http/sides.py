@@ -30,6 +30,7 @@ class ClientSide(ClientProtocol):
     suffix: bytes  # the peer's address, as a request head ends with it
     blocked: bool  # the client does not take what was written: produce no more
     read_closed: bool  # the client has sent FIN
+    kept: dict[str, BackendSide] | None = None  # by backend id: connections that nobody else may use
 
     def room(self, available: bool) -> None:
         """Read on, or do not read, the request's body: the backend's pace."""
