@@ -20,6 +20,22 @@ class ConfigError(TxlbError):
         return type(self), (self.problems,)
 
 
+class UnknownId(TxlbError):
+    """A change over the API names something that is not there."""
+
+
+class IdTaken(TxlbError):
+    """A change over the API wants an id that something has."""
+
+
+class RevisionMismatch(TxlbError):
+    """The configuration is another than the one the change was made for."""
+
+
+class StoreError(TxlbError):
+    """The store cannot be opened, read or written."""
+
+
 class ListenError(TxlbError):
     """A listener cannot have its address."""
 

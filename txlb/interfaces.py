@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from zope.interface import Attribute, Interface
 
-__all__ = ["IAlgorithm", "IAlgorithmFactory", "IBackend", "IContext", "IOutcomeObserver"]
+__all__ = ["IAlgorithm", "IAlgorithmFactory", "IBackend", "IContext", "IOutcomeObserver", "IStore"]
 
 
 class IBackend(Interface):
@@ -73,3 +73,27 @@ class IAlgorithmFactory(Interface):
 
     def __call__(**options):  # type: ignore[no-untyped-def]
         """A fresh `IAlgorithm`; ``options`` were validated by ``Options``."""
+
+
+class IStore(Interface):
+    """Keeps objects (JSON values by text key) and the revision that each commit raises by one.
+
+    One that can be shared lets several load balancers have one configuration. Deferreds fail with
+    `txlb.errors.StoreError`; then nothing has changed.
+    """
+
+    def load():  # type: ignore[no-untyped-def]
+        """A Deferred of ``(revision, {key: value})``."""
+
+    def commit(changes, expected_revision):  # type: ignore[no-untyped-def]
+        """A Deferred of the new revision, once the changes will outlive a crash: all of them, or none.
+
+        ``changes``: a value, or None to delete, by key. Fails with `txlb.errors.RevisionMismatch` if the
+        revision is not ``expected_revision``.
+        """
+
+    def watch(callback):  # type: ignore[no-untyped-def]
+        """From now on call ``callback(revision, changes)`` after every commit, one's own and others'."""
+
+    def close():  # type: ignore[no-untyped-def]
+        """A Deferred that fires when everything is given back."""

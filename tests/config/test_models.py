@@ -129,7 +129,6 @@ def test_every_key_reaches_its_spec() -> None:
         ("tls: null, allowed", "tls: {chain: x}, allowed", "admin.tls"),
         ("allowed_hosts: []", "allowed_hosts: [lb.example]", "admin.allowed_hosts"),
         ("metrics: {bind: null}", "metrics: {bind: '127.0.0.1:9901'}", "metrics.bind"),
-        ("store: null", "store: lb.sqlite", "store"),
         ("secret_file: null", "secret_file: key", "secret_file"),
         ("tls_handshake: 5s", "tls_handshake: 6s", "timeouts.tls_handshake"),
         ("udp_idle: 60s", "udp_idle: 1s", "timeouts.udp_idle"),

@@ -50,6 +50,8 @@ snapshots = st.builds(
     node_id=texts,
     workers=st.none() | counts,
     admin_bind=st.none() | texts,
+    admin_allowed_backends=st.lists(texts, max_size=2).map(tuple),
+    store=st.none() | texts,
     limits=st.builds(model.LimitsSpec, max_connections=st.none() | counts, body=st.none() | counts),
     timeouts=st.builds(model.TimeoutsSpec, connect=seconds, shutdown=seconds),
     listeners=st.lists(listener_specs, max_size=3, unique_by=lambda one: one.id).map(tuple),
@@ -70,7 +72,8 @@ def test_decode_gives_back_what_was_encoded(snapshot: Snapshot):
 
 def test_every_field_of_a_snapshot_travels():
     odd = Snapshot(
-        generation=7, node_id="n", workers=3, admin_bind=None,
+        generation=7, node_id="n", workers=3, admin_bind=None, store="/s",
+        admin_allowed_backends=("10.0.0.0/8",),
         limits=model.LimitsSpec(1, 2, 3, 4, 5),
         timeouts=model.TimeoutsSpec(*[float(n) for n in range(len(fields(model.TimeoutsSpec)))]),
         idle_connections=model.IdleConnectionsSpec(1, 2, 3.0),

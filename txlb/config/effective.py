@@ -32,7 +32,11 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "node": {"id": snapshot.node_id or None},
         "workers": "auto" if snapshot.workers is None else snapshot.workers,
-        "admin": {"bind": snapshot.admin_bind},
+        "admin": {
+            "bind": snapshot.admin_bind,
+            "allowed_backends": list(snapshot.admin_allowed_backends),
+        },
+        "store": snapshot.store,
         "limits": {
             "max_connections": "auto" if limits.max_connections is None else limits.max_connections,
             "request_line": show_size(limits.request_line),

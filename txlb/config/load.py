@@ -109,6 +109,8 @@ def _snapshot(configuration: Configuration, responses: tuple[ErrorResponseSpec, 
         node_id=configuration.node.id or _host_name(),
         workers=configuration.workers,
         admin_bind=configuration.admin.bind,
+        admin_allowed_backends=configuration.admin.allowed_backends,
+        store=None if configuration.store is None else str(base / configuration.store),
         limits=LimitsSpec(
             limits.max_connections, limits.request_line, limits.head, limits.fields, limits.body
         ),

@@ -44,7 +44,12 @@ class Configuration(Section):
     )
     admin: Admin = key({}, "The admin port.")
     metrics: Metrics = key({}, "A listener for scrapers alone.")
-    store: Annotated[None, kinds.NOTHING] = key(None, "SQLite file that keeps changes made over the API.")
+    store: Annotated[str | None, nullable(kinds.FILE)] = key(
+        None,
+        "SQLite file that keeps changes made over the API; `null` = they are forgotten at exit. Made if it is"
+        " not there. Relative to the configuration file. Fixed until restart.",
+        "/var/lib/txlb/store.db",
+    )
     secret_file: Annotated[None, kinds.NOTHING] = key(None, "Key of affinity cookies.")
     limits: Limits = key({}, "What one client may ask for.")
     timeouts: Timeouts = key({}, "Every deadline.")

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict
 
 from txlb.config import kinds
-from txlb.config.kinds import Duration, choice, nullable, reserved, size, whole
+from txlb.config.kinds import Duration, Network, choice, nullable, reserved, size, whole
 from txlb.config.section import Section, key
 
 
@@ -27,6 +27,13 @@ class Admin(Section):
 
     bind: Annotated[str | None, nullable(kinds.BIND)] = key(
         "127.0.0.1:9900", "Where the admin port listens, `host:port`; `null` = nowhere.", "127.0.0.1:9900"
+    )
+    allowed_backends: tuple[Network, ...] = key(
+        [],
+        "Networks whose addresses are accepted as backends over the API although they are link-local,"
+        " multicast, unspecified or broadcast, or belong to a listener or the admin port. The file may name"
+        " any address.",
+        ["169.254.10.0/24"],
     )
     token_file: Annotated[None, kinds.NOTHING] = key(None, "File with the token that callers must show.")
     tls: Annotated[None, kinds.NOTHING] = key(None, "Certificates of the admin port.")

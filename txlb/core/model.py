@@ -127,6 +127,8 @@ class Snapshot:
     node_id: str = ""
     workers: int | None = None  # None = one per core; 0 = inside the control process
     admin_bind: str | None = "127.0.0.1:9900"
+    admin_allowed_backends: tuple[str, ...] = ()  # networks, CIDR notation
+    store: str | None = None  # path of the SQLite file; None = memory
     limits: LimitsSpec = field(default_factory=LimitsSpec)
     timeouts: TimeoutsSpec = field(default_factory=TimeoutsSpec)
     idle_connections: IdleConnectionsSpec = field(default_factory=IdleConnectionsSpec)
