@@ -82,6 +82,9 @@ class IStore(Interface):
     `txlb.errors.StoreError`; then nothing has changed.
     """
 
+    def open():  # type: ignore[no-untyped-def]
+        """Called once, before anything is served; may block. Raises `txlb.errors.StoreError`."""
+
     def load():  # type: ignore[no-untyped-def]
         """A Deferred of ``(revision, {key: value})``."""
 

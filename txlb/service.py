@@ -10,6 +10,7 @@ import json
 import os
 import site
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from txlb.control.listening import ListeningSockets
 from txlb.control.local import LocalWorker
 from txlb.control.node import Loaded, Node
 from txlb.control.scoreboard import Scoreboard
+from txlb.control.store import MemoryStore, SqliteStore
 from txlb.control.supervisor import Supervisor
 from txlb.control.worker_process import default_command, worker_environment
 from txlb.core.model import Snapshot
@@ -93,7 +95,11 @@ def makeService(options: Options) -> LoadBalancer:
         return demo(reactor)
     loaded = _load(options)
     return build(
-        loaded.snapshot, reactor, load=partial(_load_file, options["config"]), warnings=loaded.warnings
+        loaded.snapshot,
+        reactor,
+        load=partial(_load_file, options["config"]),
+        folder=Path(options["config"]).parent,
+        warnings=loaded.warnings,
     )
 
 
@@ -104,13 +110,14 @@ def build(
     plane: PlaneFactory | None = None,
     command: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    folder: Path = Path(),
     warnings: Sequence[str] = (),
     **more: Any,
 ) -> LoadBalancer:
     """Everything of one txlb, wired, nothing started.
 
     ``plane`` is what ``workers: 0`` runs, ``command`` how a worker process is started; both
-    default to the real thing. ``more`` goes to `LoadBalancer`.
+    default to the real thing; ``folder`` is that of the configuration file. ``more`` goes to `LoadBalancer`.
     """
     for warning in warnings:
         LoadBalancer.log.warn("{warning}", warning=warning)
@@ -123,7 +130,8 @@ def build(
         environ = worker_environment(os.environ if environment is None else environment, *_home())
         return Supervisor(reactor, scoreboard, sockets, command or default_command(), environ, on_reports)
 
-    node = Node(reactor, snapshot, workers, fleet, load)
+    store = None if snapshot.store is None else SqliteStore(snapshot.store, reactor)
+    node = Node(reactor, snapshot, workers, fleet, load, store or MemoryStore(int(time.time())), folder)
     admin = None if snapshot.admin_bind is None else AdminListener(snapshot.admin_bind)
     return LoadBalancer(reactor, node, admin, **more)
 

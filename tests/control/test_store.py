@@ -144,6 +144,17 @@ async def test_a_corrupt_file_is_refused(sqlite: Callable[[], SqliteStore], path
     assert "is corrupt" in refused(path, running_reactor)
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_value_that_is_no_json_is_refused(
+    sqlite: Callable[[], SqliteStore], path: Path, running_reactor: Any
+):
+    await sqlite().close()
+    with sqlite3.connect(path) as other:
+        other.execute("INSERT INTO objects VALUES ('a', '{')")
+    other.close()
+    assert "Expecting property name" in refused(path, running_reactor)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path, running_reactor: Any):
     assert "No such file or directory" in refused(tmp_path / "none" / "store.db", running_reactor)
 
@@ -206,14 +217,13 @@ from txlb.control.store import SqliteStore
 
 store = SqliteStore(sys.argv[1], reactor)
 store.open()
-revision, _ = store.load_now()
 
 def next_one(revision):
     print(revision, flush=True)
     done = store.commit({"first": revision, "second": revision, f"all-{revision}": 1}, revision)
     done.addCallback(next_one)
 
-next_one(revision)
+store.load().addCallback(lambda loaded: next_one(loaded[0]))
 reactor.run()
 """
 
@@ -224,17 +234,16 @@ async def test_what_was_answered_survives_kill_9(
 ):
     answered = 0
     for moment in range(int(os.environ.get("TXLB_TEST_KILLS", "5"))):
-        with (tmp_path / f"said-{moment}").open("w+") as said:
-            writer = subprocess.Popen(python("-c", WRITER, str(path)), stdout=said, env=child_environment())
-            try:
-                while len(said.read().split()) < 3 + moment * 7 % 20:
-                    said.seek(0)
-                    assert writer.poll() is None
-            finally:
-                writer.kill()
-                writer.wait()
-            said.seek(0)
-            answered = int(said.read().rpartition("\n")[0].split()[-1])
+        path_said = tmp_path / f"said-{moment}"
+        with path_said.open("w") as output:
+            writer = subprocess.Popen(python("-c", WRITER, str(path)), stdout=output, env=child_environment())
+        try:
+            while len(path_said.read_text().split()) < 3 + moment * 7 % 20:
+                assert writer.poll() is None
+        finally:
+            writer.kill()
+            writer.wait()
+        answered = int(path_said.read_text().rpartition("\n")[0].split()[-1])
         store = sqlite()
         revision, objects = await store.load()
         assert revision in (answered, answered + 1)

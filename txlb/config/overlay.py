@@ -75,6 +75,19 @@ class Composed:
         entry = self.overlay.get((kind, id))
         return [] if entry is None or entry.aside or entry.action != PATCH else sorted(entry.data)
 
+    def guarded(self) -> set[str]:
+        """Backends whose address the API chose: `txlb.control.targets` has a say."""
+        ids = {id for kind, id in self.from_api if kind == BACKEND}
+        for (kind, id), entry in self.overlay.items():
+            if (
+                kind == BACKEND
+                and entry.action == PATCH
+                and not entry.aside
+                and {"host", "port"} & set(entry.data)
+            ):
+                ids.add(id)
+        return ids
+
     def drains(self) -> dict[str, float]:
         """Until when (seconds since the epoch), by id of the backend."""
         return {

@@ -137,6 +137,7 @@ class LoadBalancer(Service):
                 companion.privilegedStartService()
             if self.admin is not None:
                 self.admin.bind()
+                self.node.own_addresses.append(self.admin.address)
         except TxlbError as error:
             self.node.close()
             raise self._refused(str(error)) from error

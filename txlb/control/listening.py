@@ -78,6 +78,10 @@ class ListeningSockets:
             return ", ".join(map(describe, self._groups[bind]))
         return describe(self._groups[bind][0])
 
+    def every_address(self) -> list[str]:
+        """Where we listen now."""
+        return [describe(group[0]) for group in self._groups.values()]
+
     def surplus(self, snapshot: Snapshot) -> list[str]:
         """Open binds that no listener of this snapshot has."""
         return [bind for bind in self._groups if bind not in binds_of(snapshot)]

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from twisted.internet.defer import DeferredList, succeed
@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
+from txlb.control.targets import Targets
 from txlb.core.model import Snapshot
 
 LOOKUP_TIMEOUT = 10.0
@@ -61,6 +62,17 @@ def first_address(name: str) -> str:
     """Blocking look-up."""
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     return str(found[0][4][0])
+
+
+def permitted(snapshot: Snapshot, guarded: Collection[str], targets: Targets) -> tuple[Snapshot, list[str]]:
+    """The snapshot without the addresses that ``guarded`` backends must not have, and a warning for each."""
+    warnings: list[str] = []
+    backends = list(snapshot.backends)
+    for index, backend in enumerate(backends):
+        if backend.id in guarded and (why := targets.refusal(backend.address, backend.port)):
+            warnings.append(f"backend {backend.id}: {backend.host}: {why}; it gets no traffic")
+            backends[index] = replace(backend, address="")
+    return (replace(snapshot, backends=tuple(backends)), warnings) if warnings else (snapshot, [])
 
 
 def with_addresses(

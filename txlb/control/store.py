@@ -15,6 +15,8 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
+from functools import partial
+from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -52,6 +54,9 @@ class MemoryStore:
         self._objects: Objects = {}
         self._watchers: list[Watcher] = []
 
+    def open(self) -> None:
+        pass
+
     def load(self) -> Deferred[tuple[int, Objects]]:
         return succeed((self._revision, dict(self._objects)))
 
@@ -84,6 +89,7 @@ class SqliteStore:
         self._reactor = reactor
         self._database: sqlite3.Connection | None = None
         self._threads = ThreadPool(1, 1, "store")
+        self._threads.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
         self._watchers: list[Watcher] = []
 
     def open(self) -> None:
@@ -101,15 +107,16 @@ class SqliteStore:
             database.close()
             raise StoreError(f"store {self.path}: {_advice(error)}") from error
         self._database = database
+        try:
+            self._wrapped(self._load)
+        except StoreError:
+            self._database = None
+            database.close()
+            raise
         self._threads.start()
 
     def load(self) -> Deferred[tuple[int, Objects]]:
         return self._in_thread(self._load)
-
-    def load_now(self) -> tuple[int, Objects]:
-        """Blocks: right after `open`."""
-        loaded: tuple[int, Objects] = self._wrapped(self._load)
-        return loaded
 
     def commit(self, changes: Mapping[str, Any], expected_revision: int) -> Deferred[int]:
         done = self._in_thread(self._commit, changes, expected_revision)
