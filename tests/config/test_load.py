@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.configuration import VALID, loaded, problems
 
 from txlb.config.load import Loaded, load, loads, parse
-from txlb.core.model import ErrorResponseSpec
+from txlb.core.model import ErrorResponseSpec, RetriesSpec
 from txlb.errors import ConfigError
 
 
@@ -185,3 +185,28 @@ def test_no_text_breaks_the_checks(at: int, drop: int, insert: str) -> None:
         assert error.problems
     else:
         assert isinstance(result, Loaded)
+
+
+def test_retries_and_panic_reach_the_rule() -> None:
+    keys = "    retries: {max: 5, budget: 12.5%, window: 30s, min_per_second: 0}\n    panic_threshold: 30%\n"
+    (rule,) = loaded(VALID + keys).snapshot.rules
+    assert rule.retries == RetriesSpec(5, 0.125, 30.0, 0)
+    assert rule.panic_threshold == 0.3
+    (rule,) = loaded(VALID).snapshot.rules
+    assert (rule.retries, rule.panic_threshold) == (RetriesSpec(2, 0.2, 10.0, 10), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "wrong"),
+    [
+        ("retries: {max: 101}", "retries.max: 101 is out of range"),
+        ("retries: {budget: 120%}", "retries.budget: 120% is out of range"),
+        ("retries: {budget: 0.2}", "retries.budget: must be a share such as 20%"),
+        ("retries: {window: 0s}", "retries.window: 0s is out of range"),
+        ("retries: {min_per_second: -1}", "retries.min_per_second: -1 is out of range"),
+        ("panic_threshold: half", "panic_threshold: must be a share such as 20%"),
+    ],
+)
+def test_what_is_wrong_with_retries_is_told(keys: str, wrong: str) -> None:
+    (found,) = problems(f"{VALID}    {keys}\n")
+    assert wrong in found

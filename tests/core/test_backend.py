@@ -47,7 +47,7 @@ def test_the_limit_is_on_leases() -> None:
 )
 def test_a_failure_is_counted_by_kind(result: int, counter: str) -> None:
     it = backend("A")
-    it.count_outcome(result, 5.0)
+    it.count_outcome(result, 5.0, "")
     kinds = ("connect_failures", "resets", "timeouts", "bad_responses")
     assert {kind: getattr(it, kind) for kind in kinds if getattr(it, kind)} == {counter: 1}
     assert it.errors == 1
@@ -56,30 +56,30 @@ def test_a_failure_is_counted_by_kind(result: int, counter: str) -> None:
 @pytest.mark.parametrize("result", [outcome.OK, outcome.CLIENT_ABORT, outcome.UNUSED])
 def test_what_is_no_failure_is_not_counted_as_one(result: int) -> None:
     it = backend("A")
-    it.count_outcome(result, 5.0)
+    it.count_outcome(result, 5.0, "")
     assert (it.errors, it.avoid_until) == (0, 0.0)
 
 
 @pytest.mark.parametrize("result", range(len(outcome.NAMES)))
 def test_only_a_failed_connect_is_avoided_and_for_a_second(result: int) -> None:
     it = backend("A")
-    it.count_outcome(result, 5.0)
+    it.count_outcome(result, 5.0, "")
     assert it.avoid_until == (6.0 if outcome.is_connect_failure(result) else 0.0)
 
 
 def test_an_answer_ends_the_avoidance_and_a_client_that_leaves_does_not() -> None:
     it = backend("A")
-    it.count_outcome(outcome.CONNECT_REFUSED, 5.0)
-    it.count_outcome(outcome.CLIENT_ABORT, 5.1)
+    it.count_outcome(outcome.CONNECT_REFUSED, 5.0, "")
+    it.count_outcome(outcome.CLIENT_ABORT, 5.1, "")
     assert it.avoid_until == 6.0
-    it.count_outcome(outcome.OK, 5.2)
+    it.count_outcome(outcome.OK, 5.2, "")
     assert it.avoid_until == 0.0
 
 
 def test_an_update_keeps_the_counters() -> None:
     it = backend("A")
     it.requests = 9
-    it.count_outcome(outcome.CONNECT_REFUSED, 5.0)
+    it.count_outcome(outcome.CONNECT_REFUSED, 5.0, "")
     it.update("other", "127.0.0.1", 8080, 7, 3)
     assert (it.host, it.weight, it.max_connections) == ("other", 7, 3)
     assert (it.requests, it.errors) == (9, 1)
@@ -89,7 +89,7 @@ def test_an_update_keeps_the_counters() -> None:
 def test_another_address_starts_with_a_clean_record() -> None:
     for address, port in (("127.0.0.2", 8080), ("127.0.0.1", 8081)):
         it = backend("A")
-        it.count_outcome(outcome.CONNECT_REFUSED, 5.0)
+        it.count_outcome(outcome.CONNECT_REFUSED, 5.0, "")
         it.update("A.example", address, port, 1, None)
         assert it.avoid_until == 0.0
 

@@ -327,3 +327,96 @@ def test_members_that_leave_during_a_rebuild_stay_away_after_it() -> None:
     assert list(steps) == [None, None]
     assert ids(it, 3) == "BBB"
     assert it.algorithm_errors == 0
+
+
+# Who is left
+
+
+def test_those_that_drain_serve_when_nobody_else_is_left() -> None:
+    it = pool_of("A1 B1 C1")
+    a, b, c = it.backends
+    b.drained = True
+    c.drained = c.healthy = True
+    c.healthy = False
+    it.rebuild()
+    assert ids(it, 3) == "AAA"
+    a.healthy = False
+    it.standing_changed()
+    assert ids(it, 3) == "BBB", "at once, and nobody who is unhealthy"
+    it.rebuild()
+    assert ids(it, 3) == "BBB"
+    a.healthy = True
+    it.rebuild()
+    assert ids(it, 2) == "AA"
+    assert it.panic_picks == 0
+
+
+def test_those_that_drain_do_not_serve_because_others_are_full() -> None:
+    it = Pool("rule", round_robin, [backend("A", max_connections=1), backend("B")])
+    it.backends[1].drained = True
+    it.rebuild()
+    leased(it)
+    assert it.acquire(None, None, NOW) is None
+    it.standing_changed()
+    assert it.acquire(None, None, NOW) is None
+
+
+def test_nobody_is_left_without_panic() -> None:
+    it = pool_of("A1 B1")
+    for member in it.backends:
+        member.healthy = False
+    it.standing_changed()
+    assert it.acquire(None, None, NOW) is None
+    it.rebuild()
+    assert it.acquire(None, None, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("threshold", "unhealthy", "panic"),
+    [(0.5, "", False), (0.5, "A", False), (0.5, "AB", True), (0.25, "AB", False), (0.25, "ABC", True)],
+)
+def test_at_or_below_the_threshold_all_are_used(threshold: float, unhealthy: str, panic: bool) -> None:
+    it = pool_of("A1 B1 C1 D1")
+    it.panic_threshold = threshold
+    for member in it.backends:
+        member.healthy = member.id not in unhealthy
+    it.rebuild()
+    got = Counter(ids(it, 12))
+    assert set(got) == (set("ABCD") if panic else set("ABCD") - set(unhealthy))
+    assert it.panic_picks == (12 if panic else 0)
+    for member in it.backends:
+        member.healthy = True
+    it.rebuild()
+    assert set(ids(it, 4)) == set("ABCD")
+    assert it.panic_picks == (12 if panic else 0), "over"
+
+
+def test_panic_leaves_out_what_drains_has_no_weight_or_no_address() -> None:
+    it = pool_of("A1 B1 C0 D1 E1")
+    it.panic_threshold = 0.5
+    a, b, _, d, e = it.backends
+    a.healthy = b.healthy = False
+    d.drained = True
+    e.address = ""
+    it.rebuild()
+    assert set(ids(it, 20)) == {"A", "B", "D"}, "D is all that is healthy"
+    b.healthy = True
+    it.rebuild()
+    assert set(ids(it, 20)) == {"A", "B"}
+    assert it.panic_picks == 40
+
+
+def test_all_unhealthy_is_a_panic_at_once_after_a_change() -> None:
+    it = pool_of("A1 B1")
+    it.panic_threshold = 0.5
+    for member in it.backends:
+        member.healthy = False
+    it.standing_changed()
+    assert set(ids(it, 10)) == {"A", "B"}
+    assert it.panic_picks == 10
+
+
+def test_before_its_first_rebuild_a_member_is_found_all_the_same() -> None:
+    it = Pool("rule", round_robin, [])
+    it.set_members(backends("A1 B1"))
+    assert set(ids(it, 4)) == {"A", "B"}

@@ -80,7 +80,8 @@ def test_every_field_of_a_snapshot_travels():
         access_log=model.AccessLogSpec("/x", "common"),
         listeners=(ListenerSpec("l", ("a:1", "b:2"), "tcp", ("10.0.0.0/8",), "append", "off"),),
         backends=(BackendSpec("b", "h", 1, 2, 3, "10.0.0.1"),),
-        rules=(RuleSpec("r", ("b",), ("l",), "*.x", "/p", AlgorithmSpec("m:C", (("k", 1.5), ("n", None)))),),
+        rules=(RuleSpec("r", ("b",), ("l",), "*.x", "/p", AlgorithmSpec("m:C", (("k", 1.5), ("n", None))),
+                        model.RetriesSpec(1, 0.5, 3.0, 4), 0.25),),
         error_responses=(ErrorResponseSpec(503, "text/html", "<p>é"),),
     )  # fmt: skip
     default = Snapshot()

@@ -78,6 +78,7 @@ class Worker:
         settings.errors_proxy_protocol = 10
         self.pool.requests = 11
         self.pool.retries = 12
+        self.pool.panic_picks = 16
         one = self.backends["b0"]
         one.touch()
         one.requests = 13
@@ -119,7 +120,7 @@ def test_counters_reach_their_columns() -> None:
         assert worker.listener("errors_send_timeout") == 8
         assert worker.listener("errors_internal") == 9
         assert worker.listener("errors_proxy_protocol") == 10
-        assert (worker.rule("requests"), worker.rule("retries")) == (11, 12)
+        assert (worker.rule("requests"), worker.rule("retries"), worker.rule("panic_picks")) == (11, 12, 16)
         names = ("active", "connections", "idle", "requests", "errors", "connect_failures", "timeouts")
         names += ("resets", "bad_responses", "bytes_in", "bytes_out")
         assert [worker.backend("b0", name) for name in names] == [1, 3, 2, 13, 10, 1, 2, 3, 4, 14, 15]

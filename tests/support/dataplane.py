@@ -391,6 +391,8 @@ class Stage:
             Backend(f"b{index}", "127.0.0.1", "127.0.0.1", origin.port, 1, max_connections)
             for index, origin in enumerate(self.origins)
         ]
+        for backend in self.backends:
+            backend.suspects = self.sources.suspects.raised
         self.pool = Pool("rule", lambda: RoundRobin(0.0), self.backends)
         self.settings.routes = RouteTable([Route(None, None, self.pool)])
 
@@ -445,6 +447,7 @@ class Stage:
             assert backend.active_connections == 0, "a lease is out"
             own = [one for one in self.sources.idle.own if one.backend is backend]
             assert backend.idle == backend.connections == len(backend.kept) + len(own)
+            assert backend.oldest is backend.youngest is None, "somebody waits for ever"
             idle += backend.idle
         assert self.sources.idle.total == idle
         for backend in self.backends:

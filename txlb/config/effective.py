@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 from txlb.config.scalars import resolve_plain
-from txlb.config.values import show_duration, show_size
+from txlb.config.values import show_duration, show_percent, show_size
 from txlb.core.model import Snapshot
 
 _PLAIN = re.compile(r"[A-Za-z0-9./][A-Za-z0-9._/-]*")
@@ -88,6 +88,13 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
                 if not one.algorithm.options
                 else {"name": one.algorithm.name, **dict(one.algorithm.options)},
                 "backends": list(one.backends),
+                "retries": {
+                    "max": one.retries.max,
+                    "budget": show_percent(one.retries.budget),
+                    "window": show_duration(one.retries.window),
+                    "min_per_second": one.retries.min_per_second,
+                },
+                "panic_threshold": show_percent(one.panic_threshold),
             }
             for one in snapshot.rules
         ],

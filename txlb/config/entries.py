@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from txlb.config import kinds
 from txlb.config.algorithms import NAME, Algorithm, named
-from txlb.config.kinds import RESERVED, Bind, Id, Network, Or, choice, nullable, reserved, whole
+from txlb.config.kinds import RESERVED, Bind, Duration, Id, Network, Or, choice, nullable, reserved, whole
 from txlb.config.section import REQUIRED, Section, key
 from txlb.config.settings import HealthCheck
 
@@ -112,14 +112,23 @@ class Backend(Section):
 
 
 class Retries(Section):
-    """How often a request may be tried again."""
+    """How often a request may be tried on another backend.
 
-    max: Annotated[int, reserved(whole(0, 100), 2)] = key(2, "Tries after the first.")
-    budget: Annotated[float, reserved(kinds.PERCENT, "20%")] = key("20%", "Share of requests tried again.")
-    window: Annotated[float, reserved(kinds.DURATION, "10s")] = key(
-        "10s", "Time over which the share is taken."
+    After a connect that failed any request is; after something was sent, only an idempotent one of whose
+    answer no byte came. Never twice on the same backend. The budget holds per worker.
+    """
+
+    max: Annotated[int, whole(0, 100)] = key(2, "Tries of one request after the first; 0 = none.", 3)
+    budget: Annotated[float, kinds.PERCENT] = key(
+        "20%",
+        "Share of a rule's requests of the last `window` that may be tried again after they were sent. Failed"
+        " connects do not count.",
+        "10%",
     )
-    min_per_second: Annotated[int, reserved(whole(0, 10**6), 10)] = key(10, "Tries that are always allowed.")
+    window: Duration = key("10s", "Time over which the share is taken.", "30s")
+    min_per_second: Annotated[int, whole(0, 10**6, "retries")] = key(
+        10, "Retries per second that are within the budget however little traffic there is.", 5
+    )
 
 
 class RoutingRule(Section):
@@ -159,7 +168,11 @@ class RoutingRule(Section):
         False, "Whether a client stays with its backend."
     )
     retries: Retries = key({}, "How often a request may be tried again.")
-    panic_threshold: Annotated[float, reserved(kinds.PERCENT, "0%")] = key(
-        "0%", "At or below this share of eligible backends, all are used."
+    panic_threshold: Annotated[float, kinds.PERCENT] = key(
+        "0%",
+        "When no more than this share of the backends is HEALTHY, all are used, UNHEALTHY ones too: better"
+        " some errors than the few that are left overrun. Those that drain or weigh 0 stay out. `0%` ="
+        " never.",
+        "30%",
     )
     fallback: Annotated[None, kinds.NOTHING] = key(None, "Rule used when no backend is left.")

@@ -38,6 +38,7 @@ from txlb.core.model import (
     IdleConnectionsSpec,
     LimitsSpec,
     ListenerSpec,
+    RetriesSpec,
     RuleSpec,
     Snapshot,
     TimeoutsSpec,
@@ -152,7 +153,19 @@ def rule_spec(rule: RoutingRule, id: str) -> RuleSpec:
     """``id`` is used if the rule has none of its own."""
     prefix = None if rule.path_prefix == "/" else rule.path_prefix
     algorithm = AlgorithmSpec(rule.algorithm.name, rule.algorithm.options())
-    return RuleSpec(rule.id or id, rule.backends, rule.listeners, rule.host, prefix, algorithm)
+    retries = RetriesSpec(
+        rule.retries.max, rule.retries.budget, rule.retries.window, rule.retries.min_per_second
+    )
+    return RuleSpec(
+        rule.id or id,
+        rule.backends,
+        rule.listeners,
+        rule.host,
+        prefix,
+        algorithm,
+        retries,
+        rule.panic_threshold,
+    )
 
 
 def _rules(rules: tuple[RoutingRule, ...]) -> tuple[RuleSpec, ...]:

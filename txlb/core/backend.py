@@ -8,8 +8,9 @@ Rules:
   them that wait for reuse. Gauges go both ways; everything else only grows.
 * Status is derived, never stored: ``healthy`` is what was observed, ``drained`` what the operator wants,
   ``address`` is "" while the host does not resolve. Weight 0 means: no new traffic.
-* ``avoid_until`` is this worker's own memory of a failed connect: not chosen before that time while another
-  will do.
+* ``avoid_until`` is this worker's own memory of a failed connect, or of too many failures in a row
+  (`txlb.core.suspicion`): not chosen before that time while another will do.
+* What raises doubt about a healthy backend enters it in ``suspects``, once until somebody takes it out.
 * Whoever orders backends by load is told at once when a load falls (`Watcher`); that it rose can be seen.
 * ``elsewhere`` counts the leases that sibling workers hold, as far as somebody tells us (`fold`).
 """
@@ -22,8 +23,9 @@ from mypy_extensions import mypyc_attr
 
 from txlb.core import outcome as outcomes
 from txlb.core.answers import Answers
+from txlb.core.suspicion import Doubt
 
-AVOID_SECONDS: Final = 1.0  # after a failed connect; health checks decide beyond that
+AVOID_SECONDS: Final = 1.0  # health checks decide beyond that
 UNLIMITED: Final = 1 << 60
 
 
@@ -50,6 +52,7 @@ class Backend(Answers):
         "bytes_out",
         "connect_failures",
         "connections",
+        "doubt",
         "drained",
         "elsewhere",
         "errors",
@@ -59,12 +62,17 @@ class Backend(Answers):
         "idle",
         "kept",
         "limit",
+        "oldest",
         "port",
         "proxy_protocol",
         "resets",
+        "suspected",
+        "suspects",
         "timeouts",
+        "watched",
         "watchers",
         "weight",
+        "youngest",
     )
     id: str
     host: str
@@ -76,12 +84,18 @@ class Backend(Answers):
     healthy: bool
     drained: bool
     avoid_until: float  # monotonic seconds; 0.0 = nothing against it
+    doubt: Doubt | None  # None = nobody doubts it
+    suspected: str  # why, until that is told; "" = told, or nothing to tell
+    suspects: list[Backend] | None  # whoever tells looks there; None = nobody does
+    watched: bool  # somebody looks at ``oldest`` from time to time
     active_connections: int
     elsewhere: int
     watchers: list[Watcher]
     connections: int
     idle: int
     kept: list[Any]  # the idle connections themselves: the forwarding plane's business
+    oldest: Any  # who waits longest for the first byte of an answer, None = nobody: its business, too
+    youngest: Any
     errors: int  # failures of any kind: the sum of the four below
     connect_failures: int
     timeouts: int
@@ -105,12 +119,18 @@ class Backend(Answers):
         self.healthy = True
         self.drained = False
         self.avoid_until = 0.0
+        self.doubt = None
+        self.suspected = ""
+        self.suspects = None
+        self.watched = False
         self.active_connections = 0
         self.elsewhere = 0
         self.watchers = []
         self.connections = 0
         self.idle = 0
         self.kept = []
+        self.oldest = None
+        self.youngest = None
         self.errors = 0
         self.connect_failures = 0
         self.timeouts = 0
@@ -155,27 +175,49 @@ class Backend(Answers):
     def update(self, host: str, address: str, port: int, weight: int, max_connections: int | None) -> None:
         """The configuration changed; counters stay. A new place starts with a clean record."""
         if address != self.address or port != self.port:
-            self.avoid_until = 0.0
+            self.trust()
         self.host = host
         self.address = address
         self.port = port
         self.weight = weight
         self.limit = UNLIMITED if max_connections is None else max_connections
 
-    def count_outcome(self, outcome: int, now: float) -> None:
+    def trust(self) -> None:
+        """Nothing is held against it any more."""
+        self.avoid_until = 0.0
+        self.doubt = None
+        self.suspected = ""
+
+    def suspect(self, reason: str) -> None:
+        """Have control look at it."""
+        suspects = self.suspects
+        if suspects is not None and self.healthy and not self.suspected:
+            self.suspected = reason
+            suspects.append(self)
+
+    def count_outcome(self, outcome: int, now: float, client: str) -> None:
         """What one lease came to: failures by kind, and whether to avoid this backend for a while."""
         if outcome == outcomes.OK:
             self.avoid_until = 0.0
+            doubt = self.doubt
+            if doubt is not None:
+                doubt.answered()
         elif outcome <= outcomes.CONNECT_FAILED:
             self.errors += 1
             self.connect_failures += 1
             self.avoid_until = now + AVOID_SECONDS
-        elif outcome == outcomes.RESET:
+            self.suspect(outcomes.NAMES[outcome])
+        elif outcome <= outcomes.BAD_RESPONSE:
             self.errors += 1
-            self.resets += 1
-        elif outcome == outcomes.TIMEOUT:
-            self.errors += 1
-            self.timeouts += 1
-        elif outcome == outcomes.BAD_RESPONSE:
-            self.errors += 1
-            self.bad_responses += 1
+            if outcome == outcomes.RESET:
+                self.resets += 1
+            elif outcome == outcomes.TIMEOUT:
+                self.timeouts += 1
+            else:
+                self.bad_responses += 1
+            doubt = self.doubt
+            if doubt is None:
+                doubt = self.doubt = Doubt()
+            if doubt.failed(client):
+                self.avoid_until = now + AVOID_SECONDS
+            self.suspect(outcomes.NAMES[outcome])

@@ -108,6 +108,16 @@ class AlgorithmSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class RetriesSpec:
+    """How often a request of a rule may be tried again."""
+
+    max: int = 2  # tries after the first, of one request
+    budget: float = 0.2  # share of first attempts
+    window: float = 10.0
+    min_per_second: int = 10
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSpec:
     """Which exchanges go to which backends, chosen how."""
 
@@ -117,6 +127,8 @@ class RuleSpec:
     host: str | None = None  # lower case; "*.example.com" = any depth below
     path_prefix: str | None = None  # whole segments, raw bytes as latin-1
     algorithm: AlgorithmSpec = field(default_factory=AlgorithmSpec)
+    retries: RetriesSpec = field(default_factory=RetriesSpec)
+    panic_threshold: float = 0.0  # share of eligible backends; 0.0 = no panic
 
 
 @dataclass(frozen=True, slots=True)

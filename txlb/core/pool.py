@@ -10,6 +10,9 @@ Rules:
   take it.
 * A lease is counted when it is made and released exactly once; the second release does nothing and says
   False.
+* Who is *usable* depends on who is left (`takes`): the eligible ones; if there are none, those that drain;
+  in a panic (``panic_threshold``) the unhealthy ones too, which is counted in ``panic_picks``. Looked at by
+  every rebuild, and at once when nothing was found after a change (`standing_changed`).
 * An algorithm that raises or answers nonsense costs nobody a request: round robin picks instead,
   ``algorithm_errors`` counts it and ``take_problem`` tells it once.
 * Membership changes at once (`set_members`); the fresh algorithm takes over when its ``rebuild`` is through
@@ -28,7 +31,12 @@ from txlb.core.algorithms.base import Algorithm
 from txlb.core.algorithms.round_robin import RoundRobin
 from txlb.core.answers import Answers
 from txlb.core.backend import Backend
+from txlb.core.retry_budget import RetryBudget
 
+#: Who is usable.
+ELIGIBLE: Final = 0  # those that are (`Backend.is_eligible`)
+DRAINING: Final = 1  # nobody is: those that drain and are healthy
+PANIC: Final = 2  # too few are: all but those that drain, and these too if they are all that is healthy
 REFUSALS: Final = 8
 LOOKS: Final = 4096
 
@@ -50,8 +58,11 @@ class Lease:
         self.since = since
         self._pool = pool
 
-    def release(self, outcome: int, now: float) -> bool:
-        """Give it back with its outcome (`txlb.core.outcome`); False if that was done before."""
+    def release(self, outcome: int, now: float, client: str = "") -> bool:
+        """Give it back with its outcome (`txlb.core.outcome`); False if that was done before.
+
+        ``client``: the address of whoever it was for, so that one client's failures weigh less than two's.
+        """
         if self.released:
             return False
         self.released = True
@@ -60,7 +71,7 @@ class Lease:
         if backend.watchers:
             backend.tell_watchers()
         backend.touch()
-        backend.count_outcome(outcome, now)
+        backend.count_outcome(outcome, now, client)
         pool = self._pool
         if pool.observed:
             pool.observe(backend, outcome, now, now - self.since)
@@ -74,11 +85,18 @@ class Pool(Answers):
     def __init__(self, rule_id: str, factory: Callable[[], Algorithm], backends: list[Backend]) -> None:
         Answers.__init__(self)
         self.rule_id = rule_id
+        self.max_retries = 2
+        self.budget = RetryBudget(0.2, 10.0, 10.0)
+        self.panic_threshold = 0.0
         self.retries = 0
+        self.panic_picks = 0
+        self.answered_at = 0.0  # when one of its backends last began an answer
         self.algorithm_errors = 0
         self._factory = factory
         self._members: dict[str, Backend] = {}
-        self._eligible: list[Backend] = []
+        self._usable: list[Backend] = []
+        self._takes = ELIGIBLE
+        self._counted = True  # ``_takes`` is up to date
         self._algorithm: Algorithm = RoundRobin()
         self.observed = False  # the algorithm in charge wants to know outcomes
         self._fallback: RoundRobin | None = None
@@ -110,13 +128,15 @@ class Pool(Answers):
             if (
                 backend.active_connections < backend.limit
                 and backend.avoid_until <= now
-                and backend.is_eligible()
+                and (backend.is_eligible() or (self._takes and self.takes(backend)))
                 and (not seen or backend not in seen)
             ):
                 if not self._check_members or self._is_member(backend):
                     backend.active_connections += 1
                     backend.requests += 1
                     backend.touch()
+                    if self._takes == PANIC:
+                        self.panic_picks += 1
                     return Lease(backend, self, now)
                 if not algorithm.trusted and not self._stale:
                     self._failed(f"pick() returned {backend.id!r}, which is no backend of this rule")
@@ -124,20 +144,32 @@ class Pool(Answers):
                 refused = list(seen)
                 seen = refused
             refused.append(backend)
-        return self._last_resort(tried, now)
+        lease = self._last_resort(tried, now)
+        if lease is None and not self._counted:
+            self._count()
+            lease = self._last_resort(tried, now)
+        return lease
+
+    def takes(self, backend: Backend) -> bool:
+        """It may get traffic now, room aside."""
+        if backend.weight <= 0 or not backend.address:
+            return False
+        if self._takes == PANIC:
+            return backend.healthy or not backend.drained
+        return backend.healthy and (not backend.drained or self._takes == DRAINING)
 
     def _is_member(self, backend: Backend) -> bool:
         return self._members.get(backend.id) is backend
 
     def _last_resort(self, tried: list[Backend] | None, now: float) -> Lease | None:
-        eligible = self._eligible
-        count = len(eligible)
+        usable = self._usable
+        count = len(usable)
         avoided: Backend | None = None
         at = self._rotation
         for _ in range(min(count, LOOKS)):
             at = at + 1 if at + 1 < count else 0
-            backend = eligible[at]
-            if backend.active_connections >= backend.limit or not backend.is_eligible():
+            backend = usable[at]
+            if backend.active_connections >= backend.limit or not self.takes(backend):
                 continue
             if (tried and backend in tried) or (self._check_members and not self._is_member(backend)):
                 continue
@@ -153,13 +185,15 @@ class Pool(Answers):
         backend.active_connections += 1
         backend.requests += 1
         backend.touch()
+        if self._takes == PANIC:
+            self.panic_picks += 1
         return Lease(backend, self, now)
 
     def _rescue(self, problem: str, context: Any, tried: list[Backend]) -> Backend | None:
         self._failed(problem)
         if self._fallback is None:
             self._fallback = RoundRobin()
-            self._fallback.rebuild(self._eligible)
+            self._fallback.rebuild(self._usable)
         return self._fallback.pick(context, tried)
 
     def observe(self, backend: Backend, outcome: int, now: float, seconds: float) -> None:
@@ -202,6 +236,42 @@ class Pool(Answers):
         self._members = {backend.id: backend for backend in backends}
         self._check_members = True
         self._stale = True
+        self._counted = False
+        if not self._usable:
+            self._count()
+
+    def standing_changed(self) -> None:
+        """A member's health, drain or weight is another; a rebuild should follow."""
+        self._counted = False
+
+    def _count(self) -> None:
+        """Who is usable now? The algorithm learns it with the next rebuild."""
+        self._counted = True
+        candidates = 0
+        draining = False
+        eligible: list[Backend] = []
+        for backend in self._members.values():
+            if backend.weight > 0 and backend.address:
+                if backend.drained:
+                    draining = draining or backend.healthy
+                else:
+                    candidates += 1
+                    if backend.healthy:
+                        eligible.append(backend)
+        threshold = self.panic_threshold
+        if threshold > 0.0 and len(eligible) < candidates and len(eligible) <= threshold * candidates:
+            self._takes = PANIC
+        elif draining and not eligible:
+            self._takes = DRAINING
+        else:
+            self._takes = ELIGIBLE
+            self._usable = eligible
+            return
+        self._usable = [
+            backend
+            for backend in self._members.values()
+            if self.takes(backend) and (not backend.drained or not eligible)
+        ]
 
     def close(self) -> None:
         """The rule is gone. Leases that are out may still be released."""
@@ -216,19 +286,19 @@ class Pool(Answers):
     def rebuild_steps(self) -> Iterator[None]:
         """Build a fresh algorithm; exhausted when it has taken over. An abandoned one changes nothing."""
         members = self._members
-        eligible = [backend for backend in members.values() if backend.is_eligible()]
+        self._count()
+        usable = self._usable
         problem = ""
         try:
             algorithm = self._factory()
-            steps = algorithm.rebuild(list(eligible))
+            steps = algorithm.rebuild(list(usable))
             if steps is not None:
                 for _ in steps:
                     yield
         except Exception as why:
             problem = f"rebuild() raised {why!r:.200}"
             algorithm = RoundRobin()
-            algorithm.rebuild(list(eligible))
-        self._eligible = eligible
+            algorithm.rebuild(list(usable))
         self._algorithm.retire()
         self._algorithm = algorithm
         self.observed = algorithm.observes

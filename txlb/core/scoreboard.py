@@ -68,7 +68,7 @@ LISTENER: tuple[str, ...] = (
     "errors_internal",
     "errors_proxy_protocol",
 )
-RULE: tuple[str, ...] = ("requests", "retries", *CODES, *LATENCY)
+RULE: tuple[str, ...] = ("requests", "retries", "panic_picks", *CODES, *LATENCY)
 BACKEND: tuple[str, ...] = (
     "active",
     "connections",

@@ -26,6 +26,7 @@ from txlb.core.model import (
     IdleConnectionsSpec,
     LimitsSpec,
     ListenerSpec,
+    RetriesSpec,
     RuleSpec,
     Snapshot,
     TimeoutsSpec,
@@ -139,6 +140,8 @@ def _rule_head(rule: RuleSpec) -> dict[str, Any]:
         "host": rule.host,
         "path_prefix": rule.path_prefix,
         "algorithm": [rule.algorithm.name, rule.algorithm.options],
+        "retries": asdict(rule.retries),
+        "panic_threshold": rule.panic_threshold,
     }
 
 
@@ -151,6 +154,8 @@ def _rule(row: dict[str, Any], backends: list[str]) -> RuleSpec:
         host=row["host"],
         path_prefix=row["path_prefix"],
         algorithm=AlgorithmSpec(name, tuple((key, value) for key, value in options)),
+        retries=RetriesSpec(**row["retries"]),
+        panic_threshold=row["panic_threshold"],
     )
 
 

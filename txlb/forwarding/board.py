@@ -87,6 +87,7 @@ class Board:
             pool.column = columns.rules[pool.rule_id]
             if fresh:
                 pool.retries = row[pool.column + RULE.index("retries")]
+                pool.panic_picks = row[pool.column + RULE.index("panic_picks")]
                 self._restore(pool, pool.column, RULE)
         for backend in backends.values():
             fresh = backend.column < 0
@@ -166,6 +167,7 @@ class Board:
             self._write_backend(answers)
         elif isinstance(answers, Pool):
             self._row[answers.column + RULE.index("retries")] = answers.retries
+            self._row[answers.column + RULE.index("panic_picks")] = answers.panic_picks
             self._write_answers(answers, answers.column, RULE)
         else:
             row = self._row

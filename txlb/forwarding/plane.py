@@ -34,6 +34,7 @@ from txlb.forwarding.http.listener import HttpListener
 from txlb.forwarding.http.origins import Origins
 from txlb.forwarding.listener import Listener
 from txlb.forwarding.preface import Preface
+from txlb.forwarding.suspects import line_of
 from txlb.net.hosting import HostedLoop
 from txlb.net.listener import Gate, Serving
 from txlb.net.loop import Loop
@@ -127,6 +128,7 @@ class ForwardingPlane:
                 backend = Backend(
                     spec.id, spec.host, spec.address, spec.port, spec.weight, spec.max_connections
                 )
+                backend.suspects = self._origins.suspects.raised
             else:
                 if (backend.address, backend.port) != (spec.address, spec.port):
                     self._origins.idle.close(backend)
@@ -154,6 +156,10 @@ class ForwardingPlane:
             elif built[spec.id] != self._built[spec.id]:
                 pool.set_algorithm(factory_for(spec.algorithm))
                 pool.replace([self._backends[name] for name in names])
+            retries = spec.retries
+            pool.max_retries = retries.max
+            pool.budget.configure(retries.budget, retries.window, float(retries.min_per_second))
+            pool.panic_threshold = spec.panic_threshold
             pools[spec.id] = pool
         for gone in self._pools.keys() - pools.keys():
             self._pools[gone].close()
@@ -176,16 +182,28 @@ class ForwardingPlane:
     def set_standings(self, changes: Sequence[Standing]) -> None:
         """What control decided about these backends; ids that are not here are none of our business."""
         changed: set[Backend] = set()
+        fallen: list[Backend] = []
         for standing in changes:
             backend = self._backends.get(standing.backend_id)
             if backend is None:
                 continue
+            if standing.healthy and not backend.healthy:
+                backend.trust()
+            fell = backend.healthy and not standing.healthy
             backend.healthy = standing.healthy
             backend.drained = standing.drained
             changed.add(backend)
+            if fell:
+                fallen.append(backend)
         for pool in self._pools.values():
             if not changed.isdisjoint(pool.backends):
                 pool.rebuild()
+        for backend in fallen:
+            self._origins.idle.close(backend)
+            for exchange in line_of(backend):
+                exchange.move()
+        if fallen:
+            self._loop.run_deferred()
 
     # -- listening ----------------------------------------------------------------------------
 
@@ -221,6 +239,11 @@ class ForwardingPlane:
         self._next_tick = now + TICK
         self._board.gate(self._gate)
         self._board.flush()
+        suspects = self._origins.suspects
+        suspects.look(now)
+        reports = suspects.take()
+        if reports:
+            self._report(reports)
         log = self._access_log
         if log is not None:
             log.flush(now)

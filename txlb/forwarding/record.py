@@ -31,7 +31,7 @@ class Record(RelayOwner):
     pool: Pool | None
     last_backend: Backend | None
     attempts: int  # leases taken: backends tried
-    tries: int  # of them, connects that failed
+    tries: int  # of them, those that came to nothing
     bytes_in: int
     bytes_out: int
     termination: int

@@ -74,7 +74,13 @@ def check_only_eligible_and_untried(name: str, weights: list[int], seed: int) ->
             lease = leases.pop(dice.randrange(len(leases)))
             lease.release(dice.choice([outcomes.OK, outcomes.RESET, outcomes.UNUSED]), step / 10)
         tried = dice.sample(members, dice.randrange(min(4, len(members)) + 1))
-        possible = [it for it in members if it.is_eligible() and not it.is_full() and it not in tried]
+        possible = [  # if nobody was left, those that drain
+            it
+            for it in members
+            if (it.is_eligible() or (not known and it.weight and it.healthy))
+            and not it.is_full()
+            and it not in tried
+        ]
         lease_or_none = pool.acquire(asking(dice.randrange(500)), tried, step / 10)
         if lease_or_none is None:
             assert not [it for it in possible if it in known]

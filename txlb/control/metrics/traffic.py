@@ -46,10 +46,14 @@ def exchanges(picture: Picture) -> Iterator[Metric]:
     for backend, base in picture.columns.backends.items():
         if backend not in counted:  # too many to count by listener and rule
             _codes(requests, ["", "", backend], picture.sums[base + first : base + first + len(CODES)])
+    panic = CounterMetricFamily(
+        "txlb_panic_picks", "Choices made while too few backends were healthy", labels=["rule"]
+    )
     retries = CounterMetricFamily("txlb_retries", "Attempts after the first", labels=["rule"])
     for rule, base in picture.columns.rules.items():
         retries.add_metric([rule], picture.at(base, RULE, "retries"))
-    yield from (requests, retries)
+        panic.add_metric([rule], picture.at(base, RULE, "panic_picks"))
+    yield from (requests, retries, panic)
 
 
 def _codes(family: CounterMetricFamily, labels: list[str], counts: list[int]) -> None:

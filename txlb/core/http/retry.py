@@ -2,27 +2,22 @@
 
 Rules (RFC 9110 §9.2.2, RFC 9112 §9.3.1):
 
-* A connect that failed cost nothing: the next backend is tried, `MAX_CONNECTS` in all.
-* A reused connection that closed before any byte of the answer was stale: the request goes
-  out once more, and only once, on a fresh connection if its method is idempotent and all
-  of it that was sent is still held. Of other requests nothing is sent on a connection
-  that is known to be stale, so theirs is a fresh one from the start.
-* Nothing is sent again after the first byte of an answer.
+* A connect that failed cost nothing: any request goes on to the next backend.
+* Of what was sent, only idempotent requests are sent again, only before the first byte of an answer, and only
+  if all of it is still held.
+* A reused connection that closed before any byte of the answer was stale: the same backend is asked once
+  more, on a fresh connection. Of requests that are not idempotent nothing is sent on a connection that is
+  known to be stale, so theirs is a fresh one from the start.
+* How often, and how often in all, is the rule's ``retries`` (`txlb.core.pool`, `txlb.core.retry_budget`).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-MAX_CONNECTS: Final = 3
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 
-def may_connect_again(tries: int) -> bool:
-    """``tries``: connects that failed so far."""
-    return tries < MAX_CONNECTS
-
-
-def may_resend(method: bytes, reused: bool, answer_begun: bool, held: bool, resent: bool) -> bool:
-    """The connection closed while the exchange was on it."""
-    return reused and not answer_begun and held and not resent and method in IDEMPOTENT
+def may_repeat(method: bytes, unanswered: bool, held: bool) -> bool:
+    """Some of the request was sent: it may be sent again, to whomever."""
+    return unanswered and held and method in IDEMPOTENT

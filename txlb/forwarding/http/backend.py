@@ -125,6 +125,9 @@ class BackendConnection(BackendSide):
         self.backend.bytes_out += len(data)
         self.transport.write(data)
 
+    def is_unanswered(self) -> bool:
+        return self.state == HEAD and self.partial is None and self.interim == 0
+
     def release(self, reusable: bool) -> None:
         self.exchange = None
         self.deadline = 0.0
@@ -207,7 +210,7 @@ class BackendConnection(BackendSide):
             exchange.response_ended()
         else:
             self.keep_alive = False
-            exchange.backend_closed(self.state == HEAD and self.partial is None and self.interim == 0)
+            exchange.backend_closed(self.is_unanswered())
 
     def connectionLost(self, reason: Any) -> None:
         backend = self.backend

@@ -5,14 +5,17 @@ Rules:
 * Steps: route (`core.routing`), choose (`core.pool`), connect or reuse (`origins`), send. Each
   is synchronous; waiting is the sides' business.
 * The lease is released once, with its outcome.
-* Until the answer begins, what was sent of the request is held (`hold`) while it might have to
-  be sent again (`core.http.retry`).
+* What fails before the first byte of an answer goes to a backend that was not tried yet, as far as
+  `core.http.retry`, the rule's ``max`` and its budget allow. Until then what was sent of the request
+  is held (`hold`).
+* While a backend owes the first byte, the exchange stands in that backend's line, in the order of
+  asking (``older``, ``newer``): its head says whether the backend hangs.
 * What cannot be sent becomes an answer of our own (502, 503, 504).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mypy_extensions import mypyc_attr
 
@@ -21,7 +24,7 @@ from txlb.core import termination as ends
 from txlb.core.backend import Backend
 from txlb.core.http.forward import request_head
 from txlb.core.http.head import RequestHead
-from txlb.core.http.retry import IDEMPOTENT, may_connect_again, may_resend
+from txlb.core.http.retry import IDEMPOTENT, may_repeat
 from txlb.core.pool import Lease
 from txlb.forwarding.http.hold import RequestHold
 from txlb.forwarding.http.record import HttpRecord
@@ -47,6 +50,9 @@ class Dispatch(HttpRecord):
     resent: bool
     request_done: bool
     answer_begun: bool
+    asked_at: float  # the backend owes an answer since then; 0.0 = it does not
+    older: Dispatch | None  # in the line of ``last_backend``
+    newer: Dispatch | None
 
     def __init__(
         self, client: ClientSide, settings: HttpSettings, head: RequestHead, client_ip: str, client_port: int
@@ -63,6 +69,9 @@ class Dispatch(HttpRecord):
         self.resent = False
         self.request_done = False
         self.answer_begun = False
+        self.asked_at = 0.0
+        self.older = None
+        self.newer = None
 
     # -- what the other half does ---------------------------------------------------------
 
@@ -86,6 +95,7 @@ class Dispatch(HttpRecord):
             return
         self.pool = pool
         pool.requests += 1
+        pool.budget.count_first(settings.loop.now)
         if body:
             self.bytes_in += len(body)
             self.hold = RequestHold()
@@ -106,11 +116,14 @@ class Dispatch(HttpRecord):
             return
         if self.tries:
             pool.retries += 1
+        self._go_to(lease)
+
+    def _go_to(self, lease: Lease) -> None:
         self.lease = lease
         self.attempts += 1
         backend = lease.backend
         self.last_backend = backend
-        side = settings.origins.take(backend, self)
+        side = self.settings.origins.take(backend, self)
         if side is None:
             self._connect(backend)
         elif self.head.method not in IDEMPOTENT and side.transport.is_stale():
@@ -136,7 +149,7 @@ class Dispatch(HttpRecord):
         if lease is None:
             return
         self.lease = None
-        lease.release(outcome, self.settings.loop.now)
+        lease.release(outcome, self.settings.loop.now, self.client_ip)
         if outcome == outcomes.UNUSED:
             self.answer(503, ends.NO_RESOURCES)
             return
@@ -145,7 +158,9 @@ class Dispatch(HttpRecord):
             self.tried = []
         self.tried.append(lease.backend)
         self.last_outcome = outcome
-        if may_connect_again(self.tries):
+        pool = self.pool
+        if pool is not None and self.tries <= pool.max_retries:
+            self.resent = False
             self._choose()
         else:
             self._unreachable()
@@ -175,16 +190,20 @@ class Dispatch(HttpRecord):
             side.send(head)
         else:
             side.send(head + hold.body())
-            if not self.reused:
+            if not self._may_need_it():
                 hold.drop()
         if self.request_done:
-            settings.loop.arm(side, settings.backend_response)
+            self._ask(side)
         else:
             client.room(True)
 
     def announcement(self, version: int) -> bytes:
         """The PROXY header that the backend wants."""
         return self.client.announcement(version, self.client_ip)
+
+    def _may_need_it(self) -> bool:
+        """What is sent of the body may have to be sent again."""
+        return self.head.method in IDEMPOTENT
 
     def request_data(self, data: bytes, done: bool) -> None:
         """More of the request's body, framed as it is to be sent."""
@@ -195,7 +214,7 @@ class Dispatch(HttpRecord):
             hold = self.hold
             if hold is None:
                 hold = self.hold = RequestHold()
-                if side is not None and not self.reused:
+                if side is not None and not self._may_need_it():
                     hold.drop()
             hold.add(data)
             if hold.is_full():
@@ -206,7 +225,7 @@ class Dispatch(HttpRecord):
         if side is not None:
             side.send(data)
             if done:
-                self.settings.loop.arm(side, self.settings.backend_response)
+                self._ask(side)
 
     def request_spliced(self, size: int) -> None:
         """More of the request's body went straight to the backend: it cannot be sent again."""
@@ -217,20 +236,99 @@ class Dispatch(HttpRecord):
         if self.last_backend is not None:
             self.last_backend.bytes_out += size
 
-    def resend(self, unanswered: bool) -> bool:
+    # -- the line of a backend ----------------------------------------------------------------
+
+    def _ask(self, side: BackendSide) -> None:
+        """The whole request is out: the backend owes an answer."""
+        settings = self.settings
+        settings.loop.arm(side, settings.backend_response)
+        backend = self.last_backend
+        if backend is None or self.answer_begun:
+            return
+        self.asked_at = settings.loop.now
+        last = backend.youngest
+        if last is None:
+            backend.oldest = self
+            if not backend.watched:
+                settings.origins.suspects.watch(backend)
+        else:
+            ahead = cast(Dispatch, last)
+            ahead.newer = self
+            self.older = ahead
+        backend.youngest = self
+
+    def leave_line(self) -> None:
+        """The backend owes nothing more."""
+        self.asked_at = 0.0
+        older = self.older
+        newer = self.newer
+        backend = self.last_backend
+        if older is not None:
+            older.newer = newer
+        elif backend is not None:
+            backend.oldest = newer
+        if newer is not None:
+            newer.older = older
+        elif backend is not None:
+            backend.youngest = older
+        self.older = None
+        self.newer = None
+
+    # -- once more ----------------------------------------------------------------------------
+
+    def repeat(self, unanswered: bool) -> bool:
         """The connection closed, before any byte of an answer if ``unanswered``; False: that is final."""
         lease = self.lease
         held = self.hold is None or self.hold.whole
-        if unanswered and may_resend(self.head.method, self.reused, self.answer_begun, held, self.resent):
-            self.resent = True
-            if lease is not None:
-                self._connect(lease.backend)
-                return True
-        return False
+        if lease is None or self.answer_begun or not may_repeat(self.head.method, unanswered, held):
+            return False
+        if self.reused and not self.resent:
+            self.resent = True  # it was stale: the same backend, but on a fresh connection
+            self._connect(lease.backend)
+            return True
+        return self._elsewhere(lease, outcomes.RESET)
+
+    def move(self) -> bool:
+        """The backend turned out to be UNHEALTHY: ask another; False: stay."""
+        side = self.backend
+        lease = self.lease
+        if side is None or lease is None or self.answer_begun:
+            return False
+        held = self.hold is None or self.hold.whole
+        if not may_repeat(self.head.method, side.is_unanswered(), held):
+            return False
+        return self._elsewhere(lease, outcomes.TIMEOUT)
+
+    def _elsewhere(self, lease: Lease, outcome: int) -> bool:
+        """Leave this backend, of which nothing came, for another; False: nothing changed."""
+        pool = self.pool
+        now = self.settings.loop.now
+        if pool is None or self.tries >= pool.max_retries or not pool.budget.allows(now):
+            return False
+        tried = [lease.backend] if self.tried is None else [*self.tried, lease.backend]
+        other = pool.acquire(self, tried, now)
+        if other is None:
+            return False
+        pool.budget.charge(now)
+        pool.retries += 1
+        self.tried = tried
+        self.tries += 1
+        self.last_outcome = outcome
+        if self.asked_at != 0.0:
+            self.leave_line()
+        side = self.backend
+        if side is not None:
+            self.backend = None
+            side.abort()
+        self.lease = None
+        lease.release(outcome, now, self.client_ip)
+        self.resent = False
+        self._go_to(other)
+        return True
 
     def release_lease(self, outcome: int) -> None:
         """Give it back, if there is one."""
         lease = self.lease
         if lease is not None:
             self.lease = None
-            lease.release(outcome, self.settings.loop.now)
+            lease.release(outcome, self.settings.loop.now, self.client_ip)

@@ -61,6 +61,14 @@ class Exchange(Dispatch):
 
     def heard_from_backend(self, side: BackendSide) -> None:
         """Something arrived: the answer is on its way."""
+        if self.asked_at != 0.0:
+            self.leave_line()
+            pool = self.pool
+            if pool is not None:
+                pool.answered_at = self.settings.loop.now
+            hold = self.hold
+            if hold is not None:
+                hold.drop()
         if side.deadline != 0.0:
             side.deadline = self.settings.loop.now + self.settings.backend_response
 
@@ -170,7 +178,9 @@ class Exchange(Dispatch):
             side.abort()
         if self.ended:
             return
-        if self.resend(unanswered):
+        if self.asked_at != 0.0:
+            self.leave_line()
+        if self.repeat(unanswered):
             return
         if self.answer_begun:
             self._failed(502, outcomes.RESET, ends.BACKEND_RESET_DATA)
@@ -279,6 +289,8 @@ class Exchange(Dispatch):
         self.client.broken_off()
 
     def _abandon(self, outcome: int) -> None:
+        if self.asked_at != 0.0:
+            self.leave_line()
         attempt = self.attempt
         if attempt is not None:
             self.attempt = None

@@ -14,6 +14,7 @@ from txlb.core.backend import Backend
 from txlb.forwarding.http.backend import BackendConnection
 from txlb.forwarding.http.dispatch import Dispatch
 from txlb.forwarding.http.idle import IdleConnections
+from txlb.forwarding.suspects import Suspects
 from txlb.net.connector import Connecting, Receiver
 from txlb.net.loop import Loop
 from txlb.net.stream import StreamTransport
@@ -64,12 +65,14 @@ class Origins:
 
     loop: Loop
     idle: IdleConnections
+    suspects: Suspects
     connect_timeout: float
     send_timeout: float
 
     def __init__(self, loop: Loop, idle_limit: int) -> None:
         self.loop = loop
         self.idle = IdleConnections(loop, idle_limit)
+        self.suspects = Suspects()
         self.connect_timeout = 1.0
         self.send_timeout = 60.0
 

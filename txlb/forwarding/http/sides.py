@@ -67,6 +67,10 @@ class BackendSide(StreamProtocol):
         """Bytes of the request."""
         raise NotImplementedError
 
+    def is_unanswered(self) -> bool:
+        """No byte of an answer came."""
+        raise NotImplementedError
+
     def pace(self, wanted: bool) -> None:
         """Read the answer, or do not read it for now: the client's pace."""
         raise NotImplementedError
