@@ -29,6 +29,7 @@ PATIENCE = 30.0
 
 LISTENER = {"id": "web", "bind": "127.0.0.1:0"}
 _ADDRESS = re.compile(r"(?:listener (\S+)|(admin API)) on ([^\s,]+)")
+STREAM_MODULE = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;"
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _FAULTS = ("Traceback", "fault in txlb", "Unhandled", "Unexpected error")
@@ -209,21 +210,22 @@ class Balancer:
 
 
 class Nginx:
-    """An nginx in the foreground with these ``http`` directives; stopped by ``with``."""
+    """An nginx in the foreground with these ``http`` and ``stream`` directives; stopped by ``with``."""
 
-    def __init__(self, folder: Path, servers: str, workers: int = 1) -> None:
+    def __init__(self, folder: Path, servers: str, workers: int = 1, stream: str = "") -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("body", "proxy", "fastcgi", "uwsgi", "scgi"):
             (folder / name).mkdir(exist_ok=True)
         (folder / "nginx.conf").write_text(
+            f"{STREAM_MODULE if stream else ''}\n"
             f"daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes {workers};\n"
             "events { worker_connections 4096; }\n"
             "http { access_log off; keepalive_requests 1000000; client_max_body_size 0;\n"
             f"client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
             f"fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;\n"
             f"scgi_temp_path {folder}/scgi;\n"
-            f"{servers}\n}}\n"
+            f"{servers}\n}}\n" + (f"stream {{\n{stream}\n}}\n" if stream else "")
         )
         tool = find_tool("nginx")
         assert tool is not None
@@ -245,6 +247,18 @@ class Nginx:
     @property
     def pid(self) -> int:
         return self.program.pid
+
+
+def start_haproxy(folder: Path, sections: str) -> Program:
+    """A HAProxy in the foreground; the caller stops it."""
+    tool = find_tool("haproxy")
+    assert tool is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "haproxy.cfg"
+    config.write_text(
+        f"defaults\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n{sections}\n"
+    )
+    return Program([tool, "-db", "-f", str(config)], cwd=folder)
 
 
 def wait_for_port(port: int, program: Program | None = None) -> None:
