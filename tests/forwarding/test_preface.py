@@ -126,10 +126,19 @@ def test_a_stranger_is_refused_whatever_he_says(door: Door) -> None:
     door.assert_refused(far)
 
 
-@pytest.mark.parametrize("peer", [("::ffff:127.0.0.1", 5000, 0, 0), ""])
-def test_a_mapped_address_is_an_ipv4_address_and_a_unix_socket_is_trusted(door: Door, peer: Any) -> None:
-    door.connect(HEADERS[0], peer)
+def test_a_mapped_address_is_an_ipv4_address(door: Door) -> None:
+    door.connect(HEADERS[0], ("::ffff:127.0.0.1", 5000, 0, 0))
     assert door.behind.peer[0] == "192.0.2.7"
+
+
+def test_who_comes_through_a_unix_socket_may_be_trusted(door: Door) -> None:
+    door.listener.trusts_unix = True
+    door.connect(HEADERS[0], "")
+    assert door.behind.peer[0] == "192.0.2.7"
+
+
+def test_or_may_not(door: Door) -> None:
+    door.assert_refused(door.connect(HEADERS[0], ""))
 
 
 @pytest.mark.parametrize(

@@ -175,8 +175,7 @@ class Examination:
             listener = item.model
             if listener is None or item.bad & {"proxy_protocol", "trusted"}:
                 continue
-            local = all(bind.startswith("unix:") for bind in listener.bind)
-            if listener.proxy_protocol and not listener.trusted and not local:
+            if listener.proxy_protocol and not listener.trusted:
                 self._error(
                     ("listeners", item.index, "proxy_protocol"),
                     "needs trusted, the networks whose header is believed",

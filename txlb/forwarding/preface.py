@@ -2,8 +2,8 @@
 
 Rules:
 
-* A listener with `proxy_protocol` takes clients from `trusted` addresses only, and from them only with a
-  header; what comes over a UNIX socket is trusted, as its file's mode says who may connect.
+* A listener with `proxy_protocol` takes clients from `trusted` addresses only (``unix:`` among them means
+  those of UNIX sockets), and from them only with a header.
 * Exactly the header is taken from the socket, whatever the pieces it comes in: it is peeked at, and only
   what belongs to it is read. What follows is for whom the connection is handed on to, be it TLS, HTTP or
   bytes.
@@ -21,7 +21,7 @@ import socket
 from typing import Any, Final
 
 from txlb.core.proxy_protocol import MAX_LENGTH, MORE, WHOLE, HeaderReader
-from txlb.forwarding.listener import Listener
+from txlb.forwarding.listener import UNIX, Listener
 from txlb.net.listener import Acceptor, Gate
 from txlb.net.loop import READ, Handler
 
@@ -54,7 +54,7 @@ class PrefaceAcceptor(Acceptor):
 
     def _is_trusted(self, peer: Any) -> bool:
         if not isinstance(peer, tuple):
-            return True
+            return self.listener.is_trusted(UNIX)
         address: str = peer[0]
         if address.startswith(MAPPED) and "." in address:
             address = address[len(MAPPED) :]
