@@ -71,7 +71,7 @@ class Listener(Section):
     proxy_protocol: Annotated[bool, kinds.BOOLEAN] = key(
         False,
         "Whether connections begin with a PROXY header, v1 or v2, that names the client. Then only `trusted`"
-        " may connect (and whoever can reach a UNIX socket): everybody else is refused.",
+        " may connect: everybody else is refused.",
         True,
     )
     sni: Annotated[bool, reserved(kinds.ANYTHING, False)] = key(
