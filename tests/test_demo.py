@@ -40,6 +40,6 @@ async def test_answers_name_three_backends_in_turn(started: LoadBalancer):
 @pytest_twisted.ensureDeferred
 async def test_the_admin_api_names_the_backends(started: LoadBalancer):
     while not started.node.serving:
-        await get(port_of(started.node.snapshot.admin_bind), "/health")
-    answer = await get(port_of(started.node.snapshot.admin_bind), "/health")
+        await get(port_of(started.node.snapshot.admin.bind), "/health")
+    answer = await get(port_of(started.node.snapshot.admin.bind), "/health")
     assert set(answer.json["backend_health"]) == {"demo-1", "demo-2", "demo-3"}

@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from txlb.control.balancer import LoadBalancer
-from txlb.core.model import AccessLogSpec, BackendSpec, ListenerSpec, RuleSpec, Snapshot
+from txlb.core.model import AccessLogSpec, AdminSpec, BackendSpec, ListenerSpec, RuleSpec, Snapshot
 from txlb.net.sockets import close_all, listen_tcp
 from txlb.service import build
 
@@ -107,7 +107,7 @@ def demo_snapshot(
     return Snapshot(
         node_id="demo",
         workers=workers,
-        admin_bind=admin,
+        admin=AdminSpec(admin),
         access_log=AccessLogSpec(format="off"),
         listeners=(ListenerSpec("demo", (listener,)),),
         backends=backends,

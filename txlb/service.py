@@ -21,7 +21,7 @@ from twisted.python import usage
 
 import txlb
 from txlb.build_info import build_kind
-from txlb.control.admin import AdminListener
+from txlb.control.admin import AdminListener, MetricsListener
 from txlb.control.balancer import LoadBalancer
 from txlb.control.fleet import Fleet, OnReports
 from txlb.control.listening import ListeningSockets
@@ -132,8 +132,11 @@ def build(
 
     store = None if snapshot.store is None else SqliteStore(snapshot.store, reactor)
     node = Node(reactor, snapshot, workers, fleet, load, store or MemoryStore(int(time.time())), folder)
-    admin = None if snapshot.admin_bind is None else AdminListener(snapshot.admin_bind)
-    return LoadBalancer(reactor, node, admin, **more)
+    admin = None if snapshot.admin.bind is None else AdminListener(snapshot.admin)
+    if admin is not None:
+        node.reloadables.append(admin)
+    metrics = None if snapshot.metrics_bind is None else MetricsListener(snapshot.metrics_bind)
+    return LoadBalancer(reactor, node, admin, metrics, **more)
 
 
 def _plane(plane: PlaneFactory | None) -> PlaneFactory:

@@ -141,9 +141,48 @@ def test_what_is_not_known_is_not_held_against_others() -> None:
     assert len(problems(text)) == 1
 
 
+TLS = "tls: {certificates: [{chain: c, key: k}]}"
+
+
+@pytest.mark.parametrize(
+    ("admin", "missing"),
+    [
+        ('bind: "0.0.0.0:9900"', "admin.token_file and admin.tls"),
+        ('bind: "[::]:9900", token_file: t', "admin.tls"),
+        (f'bind: "192.0.2.1:9900", {TLS}', "admin.token_file"),
+    ],
+)
+def test_an_admin_port_that_others_can_reach_needs_tokens_and_tls(admin: str, missing: str) -> None:
+    (line,) = problems(f"admin: {{{admin}}}\n" + HEAD)
+    assert f"can be reached by others: that needs {missing} (or bind" in line
+
+
+@pytest.mark.parametrize(
+    "admin",
+    [
+        'bind: "127.0.0.1:9900"',
+        'bind: "[::1]:9900"',
+        "bind: unix:/run/admin.sock",
+        "bind: null",
+        f'bind: "0.0.0.0:9900", token_file: t, {TLS}',
+    ],
+)
+def test_other_admin_ports_are_accepted(admin: str) -> None:
+    assert problems(f"admin: {{{admin}}}\n" + HEAD) == []
+
+
+def test_a_mistake_in_admin_is_told_alone() -> None:
+    (line,) = problems('admin: {bind: "0.0.0.0:9900", token_file: 1, ' + TLS + "}\n" + HEAD)
+    assert "admin.token_file: must be a path" in line
+
+
+def test_the_metrics_port_clashes_too() -> None:
+    (line,) = problems('metrics: {bind: "0.0.0.0:9900"}\n' + HEAD)
+    assert line.endswith("metrics.bind: 0.0.0.0:9900 clashes with admin.bind (127.0.0.1:9900)")
+
+
 def test_what_is_odd_but_works_is_a_warning() -> None:
     text = """\
-        admin: {bind: "0.0.0.0:9900"}
         listeners:
           - {id: web, bind: "127.0.0.1:80", trusted: [0.0.0.0/0]}
           - {id: other, bind: "127.0.0.1:81"}
@@ -154,11 +193,10 @@ def test_what_is_odd_but_works_is_a_warning() -> None:
           - {listeners: [web], backends: [web-1]}
     """
     assert loaded(text).warnings == (
-        "lb.yaml:1:15: admin.bind: the admin port asks for no password: keep strangers away from it",
-        "lb.yaml:3:47: listeners[0].trusted[0]: 0.0.0.0/0 believes what everybody says of their address",
-        "lb.yaml:4:5: listeners[1]: no rule serves other: it answers 404",
-        "lb.yaml:7:5: backends[1]: no rule uses web-2",
-        "lb.yaml:9:34: routing_rules[0].backends: all of them have weight 0: it answers 503",
+        "lb.yaml:2:47: listeners[0].trusted[0]: 0.0.0.0/0 believes what everybody says of their address",
+        "lb.yaml:3:5: listeners[1]: no rule serves other: it answers 404",
+        "lb.yaml:6:5: backends[1]: no rule uses web-2",
+        "lb.yaml:8:34: routing_rules[0].backends: all of them have weight 0: it answers 503",
     )
     assert loaded(HEAD + "routing_rules: [{backends: [web-1, web-2]}]\n").warnings == ()
 

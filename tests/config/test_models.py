@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.configuration import VALID, loaded, problems
 
-from txlb.core.model import AlgorithmSpec, ErrorResponseSpec, Snapshot
+from txlb.core.model import AdminSpec, AdminTlsSpec, AlgorithmSpec, ErrorResponseSpec, Snapshot
 
 EVERY_DEFAULT = """\
 node: {id: null}
@@ -64,7 +64,7 @@ def test_the_defaults_are_those_of_the_specs() -> None:
     snapshot, specs = loaded(VALID).snapshot, Snapshot()
     for name in (
         "workers",
-        "admin_bind",
+        "admin",
         "limits",
         "timeouts",
         "idle_connections",
@@ -74,11 +74,16 @@ def test_the_defaults_are_those_of_the_specs() -> None:
         assert getattr(snapshot, name) == getattr(specs, name), name
 
 
+ADMIN = AdminSpec("unix:/run/lb", "/t", AdminTlsSpec("/c", "/k", "1.3"), ("lb.example",))
+
+
 def test_every_key_reaches_its_spec() -> None:
     snapshot = loaded("""\
         node: {id: lb-1}
         workers: 3
-        admin: {bind: null}
+        admin: {bind: "unix:/run/lb", token_file: /t, allowed_hosts: [LB.example],
+                tls: {certificates: [{chain: /c, key: /k}], min_version: "1.3"}}
+        metrics: {bind: "0.0.0.0:9901"}
         limits: {max_connections: 7, request_line: 1KiB, head: 2KiB, fields: 9, body: 1MiB}
         timeouts: {connect: 2s, client_header: 3s, client_body: 4s, client_idle: 5s, send: 6s,
                    backend_response: 7s, tunnel_idle: 8s, drain: 9s, shutdown: 10s}
@@ -94,7 +99,7 @@ def test_every_key_reaches_its_spec() -> None:
           - {id: r, listeners: [web], host: "*.Example.com", path_prefix: /a/, algorithm: WEIGHTED,
              backends: [web-1]}
     """).snapshot
-    assert (snapshot.node_id, snapshot.workers, snapshot.admin_bind) == ("lb-1", 3, None)
+    assert (snapshot.node_id, snapshot.workers, snapshot.admin) == ("lb-1", 3, ADMIN)
     limits, timeouts, idle = snapshot.limits, snapshot.timeouts, snapshot.idle_connections
     assert (limits.max_connections, limits.request_line, limits.head) == (7, 1024, 2048)
     assert (limits.fields, limits.body) == (9, 2**20)
@@ -111,6 +116,7 @@ def test_every_key_reaches_its_spec() -> None:
     assert snapshot.error_responses == (ErrorResponseSpec(503, "text/plain; charset=utf-8", "Back soon."),)
     (listener,), (backend,), (rule,) = snapshot.listeners, snapshot.backends, snapshot.rules
     assert (listener.id, listener.bind) == ("web", ("127.0.0.1:80", "[::1]:80"))
+    assert snapshot.metrics_bind == "0.0.0.0:9901"
     assert (listener.trusted, listener.forwarded, listener.via) == (
         ("10.0.0.0/8", "::1/128"),
         "append",
@@ -125,10 +131,6 @@ def test_every_key_reaches_its_spec() -> None:
 @pytest.mark.parametrize(
     ("default", "other", "path"),
     [
-        ("token_file: null", "token_file: x", "admin.token_file"),
-        ("tls: null, allowed", "tls: {chain: x}, allowed", "admin.tls"),
-        ("allowed_hosts: []", "allowed_hosts: [lb.example]", "admin.allowed_hosts"),
-        ("metrics: {bind: null}", "metrics: {bind: '127.0.0.1:9901'}", "metrics.bind"),
         ("secret_file: null", "secret_file: key", "secret_file"),
         ("tls_handshake: 5s", "tls_handshake: 6s", "timeouts.tls_handshake"),
         ("udp_idle: 60s", "udp_idle: 1s", "timeouts.udp_idle"),
@@ -137,7 +139,6 @@ def test_every_key_reaches_its_spec() -> None:
         ("suspect_after: 300ms", "suspect_after: 1s", "health_check.suspect_after"),
         ("protocol: http", "protocol: tcp", "listeners[0].protocol"),
         ("protocol: http", "protocol: udp", "listeners[0].protocol"),
-        ('admin: {bind: "127.0.0.1:9900"', "admin: {bind: 'unix:/run/lb'", "admin.bind"),
         (
             "    tls: null\n    proxy_protocol: false",
             "    tls: {}\n    proxy_protocol: false",

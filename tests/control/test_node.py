@@ -16,7 +16,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from txlb.control.local import LocalWorker
 from txlb.control.node import Node
-from txlb.core.model import BackendSpec, ListenerSpec, RuleSpec, Snapshot, TimeoutsSpec
+from txlb.core.model import AdminSpec, BackendSpec, ListenerSpec, RuleSpec, Snapshot, TimeoutsSpec
 from txlb.errors import ConfigError, ListenError, TxlbError
 
 
@@ -151,9 +151,9 @@ async def test_reloads_happen_one_after_another(ready: Ready):
 
 @pytest_twisted.ensureDeferred
 async def test_what_only_a_restart_changes_is_said_and_kept(ready: Ready, logged: list[str]):
-    ready.change(workers=7, admin_bind="127.0.0.1:1")
+    ready.change(workers=7, admin=AdminSpec("127.0.0.1:1"), metrics_bind="127.0.0.1:2")
     assert not await ready.node.reload()
-    assert ready.node.snapshot.admin_bind == "127.0.0.1:9900"
+    assert ready.node.snapshot.admin.bind == "127.0.0.1:9900"
 
 
 @pytest_twisted.ensureDeferred

@@ -49,8 +49,15 @@ snapshots = st.builds(
     generation=counts,
     node_id=texts,
     workers=st.none() | counts,
-    admin_bind=st.none() | texts,
+    admin=st.builds(
+        model.AdminSpec,
+        bind=st.none() | texts,
+        token_file=st.none() | texts,
+        tls=st.none() | st.builds(model.AdminTlsSpec, chain=texts, key=texts),
+        allowed_hosts=st.lists(texts, max_size=2).map(tuple),
+    ),
     admin_allowed_backends=st.lists(texts, max_size=2).map(tuple),
+    metrics_bind=st.none() | texts,
     store=st.none() | texts,
     limits=st.builds(model.LimitsSpec, max_connections=st.none() | counts, body=st.none() | counts),
     timeouts=st.builds(model.TimeoutsSpec, connect=seconds, shutdown=seconds),
@@ -72,8 +79,9 @@ def test_decode_gives_back_what_was_encoded(snapshot: Snapshot):
 
 def test_every_field_of_a_snapshot_travels():
     odd = Snapshot(
-        generation=7, node_id="n", workers=3, admin_bind=None, store="/s",
+        generation=7, node_id="n", workers=3, metrics_bind="m:1", store="/s",
         admin_allowed_backends=("10.0.0.0/8",),
+        admin=model.AdminSpec(None, "/t", model.AdminTlsSpec("/c", "/k", "1.3"), ("h",)),
         limits=model.LimitsSpec(1, 2, 3, 4, 5),
         timeouts=model.TimeoutsSpec(*[float(n) for n in range(len(fields(model.TimeoutsSpec)))]),
         idle_connections=model.IdleConnectionsSpec(1, 2, 3.0),

@@ -79,6 +79,13 @@ def parse_listener_bind(value: object) -> str:
     return f"unix:{os.path.normpath('/' + name.lstrip('/'))}"
 
 
+def parse_admin_bind(value: object) -> str:
+    """`parse_listener_bind` without ``systemd:``."""
+    if isinstance(value, str) and value.startswith("systemd:"):
+        raise ValueError(f"{shown(value)}: write host:port or unix:/path")
+    return parse_listener_bind(value)
+
+
 def split_bind(bind: str) -> tuple[str, int]:
     """A bind that `parse_bind` gave, as address and port."""
     host, _, port = bind.rpartition(":")

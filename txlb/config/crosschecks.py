@@ -13,7 +13,8 @@ Rules:
 * A listener that takes PROXY headers trusts somebody.
 * A request line fits into a head; the idle minimum is not above its maximum.
 * What is odd but works is a warning: backends without a rule, rules whose weights
-  are all 0, listeners without a rule, an open admin port, trust in everybody.
+  are all 0, listeners without a rule, trust in everybody.
+* An admin port that others can reach asks for tokens and speaks TLS.
 * Items with errors of their own take part with what is valid in them; what is not
   known about them is never held against others.
 """
@@ -30,7 +31,7 @@ from txlb.config.algorithms import misplaced
 from txlb.config.entries import Backend, Listener, RoutingRule
 from txlb.config.models import Configuration
 from txlb.config.problems import Finding, Path, Suggestions
-from txlb.config.settings import Admin, IdleConnections, Limits
+from txlb.config.settings import Admin, IdleConnections, Limits, Metrics
 from txlb.config.validation import ModelT, salvaged
 from txlb.config.values import show_size
 
@@ -53,8 +54,10 @@ class Draft:
     backends: list[Item[Backend]]
     rules: list[Item[RoutingRule]]
     admin: Admin | None
+    metrics: Metrics | None
     limits: Limits | None
     idle_connections: IdleConnections | None
+    admin_bad: frozenset[str] = frozenset()
     whole: bool = True
 
 
@@ -64,6 +67,7 @@ def draft_of(configuration: Configuration) -> Draft:
         [Item(index, item.id, item) for index, item in enumerate(configuration.backends)],
         [Item(index, rule.id, rule) for index, rule in enumerate(configuration.routing_rules)],
         configuration.admin,
+        configuration.metrics,
         configuration.limits,
         configuration.idle_connections,
     )
@@ -72,13 +76,16 @@ def draft_of(configuration: Configuration) -> Draft:
 def draft_of_data(data: object) -> Draft:
     """What can be told of data that is not valid as a whole."""
     known: Mapping[str, Any] = data if isinstance(data, dict) else {}
+    admin, admin_bad = salvaged(Admin, known.get("admin", {}))
     return Draft(
         _items(Listener, known.get("listeners")),
         _items(Backend, known.get("backends")),
         _items(RoutingRule, known.get("routing_rules")),
-        salvaged(Admin, known.get("admin", {}))[0],
+        admin,
+        salvaged(Metrics, known.get("metrics", {}))[0],
         salvaged(Limits, known.get("limits", {}))[0],
         salvaged(IdleConnections, known.get("idle_connections", {}))[0],
+        admin_bad=admin_bad,
         whole=False,
     )
 
@@ -107,6 +114,7 @@ class Examination:
         backends = self._unique("backends", draft.backends)
         self._unique("routing_rules", draft.rules)
         self._binds()
+        self._admin()
         self._numbers()
         self._proxies()
         for item in draft.rules:
@@ -144,9 +152,19 @@ class Examination:
         claimed: dict[int, list[tuple[str, str]]] = {}  # port: addresses, and who has them
         chosen: set[str] = set()  # addresses with port 0
         named: dict[str, str] = {}  # files and descriptors, and who has them
-        if self.draft.admin is not None and self.draft.admin.bind is not None:
-            host, port = split_bind(self.draft.admin.bind)
+        admin = None if self.draft.admin is None else self.draft.admin.bind
+        if admin is not None and is_named(admin):
+            named[admin] = "admin.bind"
+        elif admin is not None:
+            host, port = split_bind(admin)
             claimed[port] = [(host, "admin.bind")]
+        metrics = None if self.draft.metrics is None else self.draft.metrics.bind
+        if metrics is not None and not metrics.startswith("unix:"):
+            host, port = split_bind(metrics)
+            for other, owner in claimed.get(port, []) if port else []:
+                if _overlap(host, other):
+                    self._error(("metrics", "bind"), f"{metrics} clashes with {owner} ({admin})")
+            claimed.setdefault(port, []).append((host, "metrics.bind"))
         for item in self.draft.listeners:
             for index, bind in enumerate(item.model.bind if item.model is not None else ()):
                 if is_named(bind):
@@ -180,6 +198,20 @@ class Examination:
                     ("listeners", item.index, "proxy_protocol"),
                     "needs trusted, the networks whose header is believed",
                 )
+
+    def _admin(self) -> None:
+        admin = self.draft.admin
+        if admin is None or admin.bind is None or admin.bind.startswith("unix:"):
+            return
+        if ipaddress.ip_address(split_bind(admin.bind)[0]).is_loopback or self.draft.admin_bad:
+            return
+        missing = [f"admin.{name}" for name in ("token_file", "tls") if getattr(admin, name) is None]
+        if missing:
+            self._error(
+                ("admin", "bind"),
+                f"{admin.bind} can be reached by others: that needs {' and '.join(missing)}"
+                " (or bind to 127.0.0.1, [::1] or unix:/path)",
+            )
 
     def _numbers(self) -> None:
         limits, idle = self.draft.limits, self.draft.idle_connections
@@ -241,11 +273,6 @@ class Examination:
                 if network.endswith("/0"):
                     path = ("listeners", entry.index, "trusted", index)
                     self._warn(path, f"{network} believes what everybody says of their address")
-        if draft.admin is not None and draft.admin.bind is not None:
-            if not ipaddress.ip_address(split_bind(draft.admin.bind)[0]).is_loopback:
-                self._warn(
-                    ("admin", "bind"), "the admin port asks for no password: keep strangers away from it"
-                )
 
     def _error(self, path: Path, message: str) -> None:
         self.errors.append(Finding(path, message))

@@ -15,7 +15,7 @@ from typing import Any
 
 from txlb.config.scalars import resolve_plain
 from txlb.config.values import show_duration, show_percent, show_size
-from txlb.core.model import Snapshot
+from txlb.core.model import AdminSpec, Snapshot
 
 _PLAIN = re.compile(r"[A-Za-z0-9./][A-Za-z0-9._/-]*")
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -32,10 +32,8 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "node": {"id": snapshot.node_id or None},
         "workers": "auto" if snapshot.workers is None else snapshot.workers,
-        "admin": {
-            "bind": snapshot.admin_bind,
-            "allowed_backends": list(snapshot.admin_allowed_backends),
-        },
+        "admin": {**_admin(snapshot.admin), "allowed_backends": list(snapshot.admin_allowed_backends)},
+        "metrics": {"bind": snapshot.metrics_bind},
         "store": snapshot.store,
         "limits": {
             "max_connections": "auto" if limits.max_connections is None else limits.max_connections,
@@ -99,6 +97,14 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
             for one in snapshot.rules
         ],
     }
+
+
+def _admin(admin: AdminSpec) -> dict[str, Any]:
+    shown: dict[str, Any] = {"bind": admin.bind, "token_file": admin.token_file}
+    if admin.tls is not None:
+        certificate = {"chain": admin.tls.chain, "key": admin.tls.key}
+        shown["tls"] = {"certificates": [certificate], "min_version": admin.tls.min_version}
+    return {**shown, "allowed_hosts": list(admin.allowed_hosts)}
 
 
 def _mapping(data: dict[str, Any], indent: str) -> list[str]:

@@ -186,6 +186,7 @@ PERCENT = Kind("share", values.parse_percent, text_schema(values.PERCENT_PATTERN
 ID = Kind("id", values.parse_id, text_schema(values.ID_PATTERN))
 BIND = Kind("address", addresses.parse_bind, {"type": "string"})
 LISTENER_BIND = Kind("address", addresses.parse_listener_bind, {"type": "string"})
+ADMIN_BIND = Kind("address", addresses.parse_admin_bind, {"type": "string"})
 HOST = Kind("host", addresses.parse_host, {"type": "string"})
 RULE_HOST = Kind("host", addresses.parse_rule_host, {"type": "string"})
 NETWORK = Kind("network", addresses.parse_network, {"type": "string"})

@@ -28,10 +28,12 @@ from txlb.config.entries import Backend, Listener, RoutingRule
 from txlb.config.models import Configuration
 from txlb.config.problems import Finding, Problem, Suggestions
 from txlb.config.reader import read
-from txlb.config.settings import ErrorResponse
+from txlb.config.settings import Admin, ErrorResponse
 from txlb.config.validation import findings_of
 from txlb.core.model import (
     AccessLogSpec,
+    AdminSpec,
+    AdminTlsSpec,
     AlgorithmSpec,
     BackendSpec,
     ErrorResponseSpec,
@@ -109,8 +111,9 @@ def _snapshot(configuration: Configuration, responses: tuple[ErrorResponseSpec, 
     return Snapshot(
         node_id=configuration.node.id or _host_name(),
         workers=configuration.workers,
-        admin_bind=configuration.admin.bind,
+        admin=_admin(configuration.admin, base),
         admin_allowed_backends=configuration.admin.allowed_backends,
+        metrics_bind=configuration.metrics.bind,
         store=None if configuration.store is None else str(base / configuration.store),
         limits=LimitsSpec(
             limits.max_connections, limits.request_line, limits.head, limits.fields, limits.body
@@ -135,6 +138,15 @@ def listener_spec(listener: Listener) -> ListenerSpec:
         listener.via,
         proxy_protocol=listener.proxy_protocol,
     )
+
+
+def _admin(admin: Admin, base: Path) -> AdminSpec:
+    tls = None
+    if admin.tls is not None:
+        certificate = admin.tls.certificates[0]
+        tls = AdminTlsSpec(str(base / certificate.chain), str(base / certificate.key), admin.tls.min_version)
+    tokens = None if admin.token_file is None else str(base / admin.token_file)
+    return AdminSpec(admin.bind, tokens, tls, admin.allowed_hosts)
 
 
 def backend_spec(backend: Backend) -> BackendSpec:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from txlb.config import kinds
 from txlb.config.kinds import Duration, Network, choice, nullable, reserved, size, whole
-from txlb.config.section import Section, key
+from txlb.config.section import REQUIRED, Section, key
 
 
 class Node(Section):
@@ -19,14 +19,36 @@ class Node(Section):
     )
 
 
-class Admin(Section):
-    """The admin port: health of the load balancer itself, later its whole API.
+class Certificate(Section):
+    """A certificate and its key, PEM files."""
 
-    It has no password yet: keep it on an address that only you can reach.
+    chain: Annotated[str, kinds.FILE] = key(
+        REQUIRED, "The certificate, then those that lead to its root.", "admin.pem"
+    )
+    key: Annotated[str, kinds.FILE] = key(REQUIRED, "Its private key, without passphrase.", "admin.key")
+
+
+class AdminTls(Section):
+    """TLS on the admin port. Files are read at start and on every reload."""
+
+    certificates: Annotated[tuple[Certificate, ...], Field(min_length=1, max_length=1)] = key(
+        REQUIRED, "One certificate."
+    )
+    min_version: Annotated[str, choice("1.2", "1.3")] = key("1.2", "Lowest version of TLS.", "1.3")
+
+
+class Admin(Section):
+    """The admin port: the HTTP API that shows and steers this load balancer.
+
+    Without `token_file` everybody who can connect may do everything, so it listens only on the loopback
+    or a UNIX socket then. Elsewhere it needs `token_file` and `tls`. Fixed until restart, but for what is
+    in the files.
     """
 
-    bind: Annotated[str | None, nullable(kinds.BIND)] = key(
-        "127.0.0.1:9900", "Where the admin port listens, `host:port`; `null` = nowhere.", "127.0.0.1:9900"
+    bind: Annotated[str | None, nullable(kinds.ADMIN_BIND)] = key(
+        "127.0.0.1:9900",
+        "Where the admin port listens, `host:port` or `unix:/path` (mode 0660); `null` = nowhere.",
+        "unix:/run/txlb/admin.sock",
     )
     allowed_backends: tuple[Network, ...] = key(
         [],
@@ -35,17 +57,28 @@ class Admin(Section):
         " any address.",
         ["169.254.10.0/24"],
     )
-    token_file: Annotated[None, kinds.NOTHING] = key(None, "File with the token that callers must show.")
-    tls: Annotated[None, kinds.NOTHING] = key(None, "Certificates of the admin port.")
-    allowed_hosts: Annotated[list[str], reserved(kinds.ANYTHING, [])] = key(
-        [], "Names under which browsers may reach the admin port."
+    token_file: Annotated[str | None, nullable(kinds.FILE)] = key(
+        None,
+        "File with hashes of the tokens that callers must show, a line each: `LABEL read|write sha256:HEX`."
+        " Read again on every reload. Relative to the configuration file.",
+        "tokens",
+    )
+    tls: AdminTls | None = key(None, "Certificate of the admin port.")
+    allowed_hosts: Annotated[tuple[Annotated[str, kinds.HOST], ...], Field(max_length=100)] = key(
+        [],
+        "Host names that requests may carry, beside the loopback's and the address itself.",
+        ["lb.internal"],
     )
 
 
 class Metrics(Section):
     """A listener for scrapers alone."""
 
-    bind: Annotated[None, kinds.NOTHING] = key(None, "Where `/metrics` and `/health` alone are served.")
+    bind: Annotated[str | None, nullable(kinds.ADMIN_BIND)] = key(
+        None,
+        "Where `/metrics` and `/health` alone are served, to everybody who can connect; `null` = nowhere.",
+        "10.0.0.5:9901",
+    )
 
 
 class Limits(Section):

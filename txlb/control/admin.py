@@ -1,66 +1,143 @@
-"""Where the admin API listens.
+"""Where the admin API listens, and the optional port for scrapers beside it.
 
-Its address is bound with the listeners, before anything starts; Klein is imported later.
+Rules:
+
+* Both are bound with the listeners, before anything starts; Klein is imported later.
+* An admin port that others can reach is refused without tokens and TLS, and so is a token file or certificate
+  that cannot be used.
+* A reload reads token file and certificate again; if one is bad, the reload fails and the old ones stay.
+* The port for scrapers has ``GET /metrics`` and ``GET /health`` and nothing else, for everybody who can
+  connect.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
-import socket
+import time
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred
 
+from txlb.control.api.auth import Tokens, read_tokens
+from txlb.control.api.guard import Guard
+from txlb.control.endpoint import Endpoint
 from txlb.control.node import Node
+from txlb.core.model import AdminSpec
 from txlb.errors import ListenError
-from txlb.net.sockets import describe, listen_tcp, listen_unix, parse_bind
+from txlb.net.sockets import parse_bind
 
 
 class AdminListener:
-    """One bind, ``host:port`` on the loopback or ``unix:/path``."""
+    """The admin port."""
 
-    def __init__(self, bind: str) -> None:
-        self._bind = bind
-        self._socket: socket.socket | None = None
-        self._port: Any = None
-        self.address = ""
+    def __init__(self, spec: AdminSpec) -> None:
+        assert spec.bind is not None
+        self._spec = spec
+        self._endpoint = Endpoint(spec.bind)
+        self._tokens: Tokens | None = None
+        self._context: Any = None  # OpenSSL's
+        self._guard: Guard | None = None
+        self._certificate: Any = None  # what serves the context
+        self._site: Any = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens in fact."""
+        return self._endpoint.address
 
     def bind(self) -> None:
-        """Raises `ListenError`, also for an address that others can reach: there is no authentication yet."""
-        if self._bind.startswith("unix:"):
-            self._socket = listen_unix(self._bind.removeprefix("unix:"))
-        else:
-            host = parse_bind(self._bind)[1]
-            if not ipaddress.ip_address(host).is_loopback:
-                raise ListenError(
-                    f"admin.bind {self._bind}: only a loopback address (127.0.0.1, [::1]) or unix:/path"
-                    " is possible: the admin API has neither authentication nor TLS yet"
-                )
-            self._socket = listen_tcp(self._bind)[0]
-        self.address = describe(self._socket)
+        """Raises `ListenError`, `TokenFileError` and `CertificateError`."""
+        self._check_reach()
+        self._tokens, self._context = self._read()
+        self._endpoint.bind()
 
     def start(self, node: Node, reactor: Any) -> None:
         """Serve."""
         from txlb.control.api.app import AdminApi
-        from txlb.control.api.site import AdminSite, is_loopback_host
+        from txlb.control.api.audit import AuditLog
+        from txlb.control.api.site import AdminSite
 
-        assert self._socket is not None
-        bound = "" if self._socket.family == socket.AF_UNIX else self._socket.getsockname()[0]
-        api = AdminApi(node, reactor)
-        site = AdminSite(
-            api.app.resource(), lambda header: not bound or is_loopback_host(header, bound), reactor
-        )
-        self._port = reactor.adoptStreamPort(self._socket.fileno(), self._socket.family, site)
-        self._socket.close()
-        self._socket = None
+        self._guard = Guard(self._tokens, self._spec.allowed_hosts, reactor.seconds)
+        audit = AuditLog(reactor.seconds, time.time)
+        site = self._site = AdminSite(AdminApi(node, reactor).app.resource(), self._guard, audit, reactor)
+        factory: Any = site
+        if self._context is not None:
+            from twisted.protocols.tls import TLSMemoryBIOFactory
+
+            from txlb.control.api.tls import Certificate
+
+            self._certificate = Certificate(self._context)
+            site.tls = True
+            factory = TLSMemoryBIOFactory(self._certificate, False, site, reactor)
+        self._endpoint.serve(factory, reactor)
+
+    def prepare(self) -> Callable[[], None]:
+        """A reload: read the files again, in a thread; what is returned puts them in force."""
+        tokens, context = self._read()
+
+        def commit() -> None:
+            if self._guard is not None:
+                self._guard.tokens = tokens
+            if self._certificate is not None:
+                self._certificate.context = context
+
+        return commit
 
     def stop(self) -> Deferred[None]:
-        """Stop listening; a UNIX socket's file goes too."""
-        port, self._port = self._port, None
-        if self._socket is not None:  # bound, but the start failed elsewhere
-            if self._socket.family == socket.AF_UNIX:
-                os.unlink(self._socket.getsockname())
-            self._socket.close()
-            self._socket = None
-        return succeed(None) if port is None else maybeDeferred(port.stopListening)
+        """Stop listening and end what is open."""
+        if self._site is not None:
+            self._site.disconnect()
+        return self._endpoint.stop()
+
+    def _read(self) -> tuple[Tokens | None, Any]:
+        spec = self._spec
+        tokens = None if spec.token_file is None else read_tokens(spec.token_file)
+        if spec.tls is None:
+            return tokens, None
+        from txlb.control.api.tls import read_context
+
+        return tokens, read_context(spec.tls)
+
+    def _check_reach(self) -> None:
+        spec = self._spec
+        if spec.bind is None or spec.bind.startswith("unix:"):
+            return
+        if ipaddress.ip_address(parse_bind(spec.bind)[1]).is_loopback:
+            return
+        missing = [f"admin.{name}" for name in ("token_file", "tls") if getattr(spec, name) is None]
+        if missing:
+            raise ListenError(
+                f"admin.bind {spec.bind}: others can reach it, which needs {' and '.join(missing)}"
+                " (or a loopback address, 127.0.0.1 or [::1], or unix:/path)"
+            )
+
+
+class MetricsListener:
+    """The port for scrapers."""
+
+    def __init__(self, bind: str) -> None:
+        self._endpoint = Endpoint(bind)
+        self._site: Any = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens in fact."""
+        return self._endpoint.address
+
+    def bind(self) -> None:
+        """Raises `ListenError`."""
+        self._endpoint.bind()
+
+    def start(self, node: Node, reactor: Any) -> None:
+        """Serve."""
+        from txlb.control.api.scrape import ScrapeApi, ScrapeSite
+
+        self._site = ScrapeSite(ScrapeApi(node, reactor).app.resource(), reactor)
+        self._endpoint.serve(self._site, reactor)
+
+    def stop(self) -> Deferred[None]:
+        """Stop listening and end what is open."""
+        if self._site is not None:
+            self._site.disconnect()
+        return self._endpoint.stop()

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 
 import txlb
 from txlb.build_info import build_kind
-from txlb.control.admin import AdminListener
+from txlb.control.admin import AdminListener, MetricsListener
 from txlb.control.node import Node
 from txlb.errors import TxlbError
 
@@ -71,6 +71,7 @@ class LoadBalancer(Service):
         reactor: Any,
         node: Node,
         admin: AdminListener | None,
+        metrics: MetricsListener | None = None,
         owns_process: bool = True,
         companions: Sequence[Service] = (),
         started: Callable[[], None] = lambda: None,
@@ -78,6 +79,8 @@ class LoadBalancer(Service):
         self._reactor = reactor
         self.node = node
         self.admin = admin
+        self.metrics = metrics
+        self._ports = [port for port in (admin, metrics) if port is not None]
         self._owns_process = owns_process
         self._companions = companions
         self._started = started
@@ -93,8 +96,8 @@ class LoadBalancer(Service):
         super().startService()
         try:
             running = self.node.start()
-            if self.admin is not None:
-                self.admin.start(self.node, self._reactor)
+            for port in self._ports:
+                port.start(self.node, self._reactor)
             for companion in self._companions:
                 companion.startService()
         except (OSError, TxlbError) as error:
@@ -135,9 +138,9 @@ class LoadBalancer(Service):
             self.node.bind()
             for companion in self._companions:
                 companion.privilegedStartService()
-            if self.admin is not None:
-                self.admin.bind()
-                self.node.own_addresses.append(self.admin.address)
+            for port in self._ports:
+                port.bind()
+                self.node.own_addresses.append(port.address)
         except TxlbError as error:
             self.node.close()
             raise self._refused(str(error)) from error
@@ -149,8 +152,8 @@ class LoadBalancer(Service):
             for companion in self._companions:
                 await companion.stopService()
         finally:
-            if self.admin is not None:
-                await self.admin.stop()
+            for port in self._ports:
+                await port.stop()
             self.node.close()
 
     def _serving(self, _: None) -> None:
@@ -160,6 +163,8 @@ class LoadBalancer(Service):
             self.log.info("listener {id} on {addresses}", id=listener.id, addresses=addresses)
         if self.admin is not None:
             self.log.info("admin API on {address}", address=self.admin.address)
+        if self.metrics is not None:
+            self.log.info("metrics on {address}", address=self.metrics.address)
         self.log.info(
             "txlb {version} ({kind}) serves: {workers}, {backends} backends, generation {generation}",
             version=txlb.__version__,

@@ -51,7 +51,7 @@ from txlb.core.standing import Standing
 from txlb.errors import TxlbError
 
 NAMES_EVERY = 30.0
-FIXED = ("workers", "admin_bind", "store")
+FIXED = ("workers", "admin", "metrics_bind", "store")
 T = TypeVar("T")
 Commit = Callable[[Draft], Coroutine[Any, Any, None]]
 
@@ -63,6 +63,13 @@ class Loaded(Protocol):
     def snapshot(self) -> Snapshot: ...
     @property
     def warnings(self) -> Sequence[str]: ...
+
+
+class Reloadable(Protocol):
+    """Something outside the snapshot that a reload reads again, such as the admin port's tokens."""
+
+    def prepare(self) -> Callable[[], None]:
+        """Read, in a thread; raises `TxlbError`. What is returned puts it in force, once all is well."""
 
 
 FleetFactory = Callable[[Scoreboard, ListeningSockets, OnReports], Fleet]
@@ -111,6 +118,7 @@ class Node:
         self.drains = Draining(reactor, self.standings, self._up, self._nothing_left)
         self._epoch = time.monotonic() - time.time()  # from the time of day to that of deadlines
         self.reloads = Reloads()
+        self.reloadables: list[Reloadable] = []
         self.serving = False
         self.draining = False
         self._sampling = LoopingCall(self._sample)
@@ -237,6 +245,7 @@ class Node:
         if self._load is None:
             raise TxlbError("there is no configuration file to load again")
         loaded = await self._publisher.in_thread(self._load)
+        commits = [await self._publisher.in_thread(one.prepare) for one in self.reloadables]
         self._warn(loaded.warnings)
         draft = self.configuration.draft()
         composed = await self._publisher.in_thread(self.configuration.with_file, self._fixed(loaded.snapshot))
@@ -245,7 +254,10 @@ class Node:
             id: one for id, one in draft.leaving.items() if id in self.configuration.leaving
         }  # what the file drops goes at once
         snapshot = await self._resolved(draft, names_of(draft.snapshot))
-        return await self._put_in_force(draft, snapshot)
+        difference = await self._put_in_force(draft, snapshot)
+        for commit in commits:
+            commit()
+        return difference
 
     async def _amend(self) -> None:
         """Carry out every change that waits."""

@@ -53,6 +53,25 @@ class IdleConnectionsSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminTlsSpec:
+    """TLS of the admin port: paths of PEM files."""
+
+    chain: str
+    key: str
+    min_version: str = "1.2"
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSpec:
+    """The admin API: where it is, who may call it. Paths only: no secret is in a spec."""
+
+    bind: str | None = "127.0.0.1:9900"
+    token_file: str | None = None
+    tls: AdminTlsSpec | None = None
+    allowed_hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class AccessLogSpec:
     """Where one line per exchange goes: ``-`` is standard output."""
 
@@ -138,8 +157,9 @@ class Snapshot:
     generation: int = 0
     node_id: str = ""
     workers: int | None = None  # None = one per core; 0 = inside the control process
-    admin_bind: str | None = "127.0.0.1:9900"
+    admin: AdminSpec = field(default_factory=AdminSpec)
     admin_allowed_backends: tuple[str, ...] = ()  # networks, CIDR notation
+    metrics_bind: str | None = None
     store: str | None = None  # path of the SQLite file; None = memory
     limits: LimitsSpec = field(default_factory=LimitsSpec)
     timeouts: TimeoutsSpec = field(default_factory=TimeoutsSpec)

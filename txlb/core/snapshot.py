@@ -20,6 +20,8 @@ from typing import Any, Protocol, TypeVar
 
 from txlb.core.model import (
     AccessLogSpec,
+    AdminSpec,
+    AdminTlsSpec,
     AlgorithmSpec,
     BackendSpec,
     ErrorResponseSpec,
@@ -44,8 +46,9 @@ def encode(snapshot: Snapshot, columns: Columns) -> Generator[bytes, None, None]
         "generation": snapshot.generation,
         "node_id": snapshot.node_id,
         "workers": snapshot.workers,
-        "admin_bind": snapshot.admin_bind,
+        "admin": asdict(snapshot.admin),
         "admin_allowed_backends": snapshot.admin_allowed_backends,
+        "metrics_bind": snapshot.metrics_bind,
         "store": snapshot.store,
         "limits": asdict(snapshot.limits),
         "timeouts": asdict(snapshot.timeouts),
@@ -96,8 +99,9 @@ def decode(data: bytes) -> Generator[None, None, tuple[Snapshot, Columns]]:
         generation=head["generation"],
         node_id=head["node_id"],
         workers=head["workers"],
-        admin_bind=head["admin_bind"],
+        admin=_admin(head["admin"]),
         admin_allowed_backends=tuple(head["admin_allowed_backends"]),
+        metrics_bind=head["metrics_bind"],
         store=head["store"],
         limits=LimitsSpec(**head["limits"]),
         timeouts=TimeoutsSpec(**head["timeouts"]),
@@ -157,6 +161,11 @@ def _rule(row: dict[str, Any], backends: list[str]) -> RuleSpec:
         retries=RetriesSpec(**row["retries"]),
         panic_threshold=row["panic_threshold"],
     )
+
+
+def _admin(row: dict[str, Any]) -> AdminSpec:
+    tls = row.pop("tls")
+    return AdminSpec(tls=None if tls is None else AdminTlsSpec(**tls), **_tuples(row))
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:
