@@ -44,6 +44,10 @@ class AlgorithmError(TxlbError):
     """An algorithm is unknown, or what was built does not honour `txlb.interfaces.IAlgorithm`."""
 
 
+class ExtensionError(TxlbError):
+    """Code of the operator's own is absent, cannot be imported, or is not what was asked for."""
+
+
 class WorkerError(TxlbError):
     """A worker process cannot be started, or broke the protocol of the link."""
 

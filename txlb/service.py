@@ -30,7 +30,7 @@ from txlb.control.node import Loaded, Node
 from txlb.control.scoreboard import Scoreboard
 from txlb.control.store import MemoryStore, SqliteStore
 from txlb.control.supervisor import Supervisor
-from txlb.control.worker_process import default_command, worker_environment
+from txlb.control.worker_process import MODULE_PATH, default_command, worker_environment
 from txlb.core.model import Snapshot
 from txlb.errors import ConfigError
 
@@ -128,6 +128,7 @@ def build(
             row = scoreboard.row(0)
             return LocalWorker(lambda: _plane(plane)(reactor, row, "worker-1", on_reports), sockets)
         environ = worker_environment(os.environ if environment is None else environment, *_home())
+        environ[MODULE_PATH] = str(folder.absolute())  # where algorithms of the operator's own may lie
         return Supervisor(reactor, scoreboard, sockets, command or default_command(), environ, on_reports)
 
     store = None if snapshot.store is None else SqliteStore(snapshot.store, reactor)
@@ -166,6 +167,9 @@ def _load(options: Options) -> Loaded:
         from txlb.demo import DemoConfiguration
 
         return DemoConfiguration()
+    folder = os.path.dirname(options["config"])
+    if folder not in sys.path:
+        sys.path.append(folder)  # last: what lies beside the file shadows nothing
     try:
         return _load_file(options["config"])
     except ConfigError as error:

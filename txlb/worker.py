@@ -36,6 +36,7 @@ from txlb.net.shared_memory import SharedMemory, read_blob
 LINK_FD = 3
 GC_THRESHOLDS = (50_000, 20, 100)
 SLICE_SECONDS = 0.002
+MODULE_PATH = "TXLB_MODULE_PATH"
 
 PlaneFactory = Callable[[Any, memoryview, str, Callable[[list[tuple[str, str]]], None]], Any]
 
@@ -212,6 +213,8 @@ def main(plane: PlaneFactory | None = None) -> None:
         from txlb.net.loop_reactor import install
 
         install()
+    if os.environ.get(MODULE_PATH):
+        sys.path.append(os.environ[MODULE_PATH])
     if plane is None:
         from txlb.forwarding.plane import ForwardingPlane
 

@@ -32,12 +32,6 @@ def test_every_algorithm_there_is_can_be_chosen(name: str) -> None:
     assert parse_algorithm(name.upper()) == name
 
 
-@pytest.mark.parametrize("text", ["package.module:Class"])
-def test_what_is_to_come_is_not_supported_yet(text: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"{text} is not supported yet")):
-        parse_algorithm(text)
-
-
 @pytest.mark.parametrize(
     ("text", "meant"),
     [

@@ -151,7 +151,6 @@ def test_every_key_reaches_its_spec() -> None:
         ("health_check: off", "health_check: {type: http}", "backends[0].health_check"),
         ("health_check: off", "health_check_path: /health", "backends[0].health_check_path"),
         ("    tls: null\n    proxy_protocol: null", "    tls: {ca: x}", "backends[0].tls"),
-        ("algorithm: round_robin", "algorithm: mine:First", "routing_rules[0].algorithm"),
         ("session_sticky: false", "session_sticky: {cookie: x}", "routing_rules[0].session_sticky"),
         ("fallback: null", "fallback: other", "routing_rules[0].fallback"),
     ],

@@ -37,9 +37,11 @@ def start_balancer(nothing_left: None, tmp_path: Path) -> Iterator[Callable[...,
     """Starts a `Balancer`; the test may stop it, and it is ended in any case."""
     started: list[Balancer] = []
 
-    def start(*arguments: Any, **settings: Any) -> Balancer:
+    def start(*arguments: Any, beside: dict[str, str] | None = None, **settings: Any) -> Balancer:
         folder = tmp_path / f"txlb-{len(started)}"
         folder.mkdir()
+        for name, text in (beside or {}).items():  # files beside the configuration
+            (folder / name).write_text(text, encoding="utf-8")
         started.append(Balancer(folder, *arguments, **settings))
         return started[-1]
 

@@ -7,19 +7,23 @@ Rules:
 * A name that nobody knows gets the nearest that works.
 * Options that an algorithm does not take are errors (`misplaced`); what is left out is
   left to the algorithm.
+* Names that are not ours are looked up among plug-ins, dotted paths imported (`own_algorithms`).
 """
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
+from pydantic import PrivateAttr
+
+from txlb.config import own_algorithms
 from txlb.config.kinds import Kind, nullable, whole
 from txlb.config.section import Section, key
 from txlb.config.values import as_text, shown
 from txlb.core.algorithms.hash_key import parse_hash_key
+from txlb.extensions import DOTTED, algorithm_names
 
 WORKING = (
     "round_robin",
@@ -49,7 +53,6 @@ ELSEWHERE = {  # names from HAProxy, nginx and Envoy
     "p2c": "power_of_two",
     "ewma": "peak_ewma",
 }
-_DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 
 
 def parse_algorithm(value: object) -> str:
@@ -58,13 +61,12 @@ def parse_algorithm(value: object) -> str:
     name = OTHER.get(name, name)
     if name in WORKING:
         return name
-    if _DOTTED.fullmatch(text):
-        raise ValueError(
-            f"{text[:80]} is not supported yet: write {', '.join(WORKING[:-1])} or {WORKING[-1]}"
-        )
+    if len(text) <= 200 and (DOTTED.fullmatch(text) or text in algorithm_names()):
+        return text
     near = ELSEWHERE.get(name)
     if near is None and len(name) < 40:
-        near = next(iter(difflib.get_close_matches(name, WORKING, n=1, cutoff=0.6)), None)
+        known = (*WORKING, *algorithm_names())
+        near = next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None)
     hint = f" (did you mean {near}?)" if near else ""
     raise ValueError(f"unknown algorithm {shown(text)}{hint}")
 
@@ -73,6 +75,8 @@ def parse_fallback(value: object) -> str:
     name = parse_algorithm(value)
     if name == "consistent_hash":
         raise ValueError("consistent_hash needs a key too: write another algorithm")
+    if name not in WORKING:
+        raise ValueError(f"must be one of txlb's own algorithms, not {shown(name)}")
     return name
 
 
@@ -80,6 +84,11 @@ def _hash_key(value: object) -> str:
     return parse_hash_key(as_text(value, "client_ip, header:NAME, cookie:NAME or path"))
 
 
+OWN = {  # a mapping with an algorithm of the operator's own
+    "type": "object",
+    "required": ["name"],
+    "properties": {"name": {"type": "string", "not": {"enum": list(WORKING)}}},
+}
 NAME = Kind("name", parse_algorithm, {"type": "string", "examples": list(WORKING)})
 FALLBACK = Kind("name", parse_fallback, NAME.schema)
 HASH_KEY = Kind(
@@ -93,7 +102,9 @@ class Algorithm(Section):
     """How one of a rule's backends is chosen: a name, or a mapping with the name and its options."""
 
     name: Annotated[str, NAME] = key(
-        "round_robin", f"One of {', '.join(f'`{name}`' for name in WORKING)}.", "round_robin"
+        "round_robin",
+        f"One of {', '.join(f'`{name}`' for name in WORKING)}; a plug-in's name; or `package.module:Class`.",
+        "round_robin",
     )
     hash_key: Annotated[str | None, nullable(HASH_KEY)] = key(
         None,
@@ -116,14 +127,22 @@ class Algorithm(Section):
         "least_connections",
     )
 
-    def options(self) -> tuple[tuple[str, str | int], ...]:
+    _own: own_algorithms.Options | None = PrivateAttr(None)  # None: one of txlb's
+    _own_problems: own_algorithms.Problems = PrivateAttr(default_factory=list)
+
+    def options(self) -> tuple[tuple[str, Any], ...]:
         """What was not left out."""
+        if self._own is not None:
+            return self._own
         values = ((name, getattr(self, name)) for name in type(self).model_fields if name != "name")
         return tuple((name, value) for name, value in values if value is not None)
 
 
 def misplaced(algorithm: Algorithm) -> Iterator[tuple[str, str]]:
     """Options that make no sense, and why."""
+    if algorithm._own is not None:
+        yield from algorithm._own_problems
+        return
     for name, _ in algorithm.options():
         if name not in OPTIONS.get(algorithm.name, ()):
             takers = " and ".join(taker for taker, names in OPTIONS.items() if name in names)
@@ -133,5 +152,15 @@ def misplaced(algorithm: Algorithm) -> Iterator[tuple[str, str]]:
 
 
 def named(value: object) -> object:
-    """A bare name is a mapping with nothing but the name."""
-    return {"name": value} if isinstance(value, (str, int)) else value
+    """A bare name is a mapping with nothing but the name; an algorithm of one's own checks its options."""
+    if isinstance(value, (str, int)):
+        value = {"name": value}
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return value
+    name = parse_algorithm(value["name"])
+    if name in WORKING:
+        return value
+    algorithm = Algorithm.model_construct(name=name)
+    given = {str(key): option for key, option in value.items() if key != "name"}
+    algorithm._own, algorithm._own_problems = own_algorithms.examine(name, given)
+    return algorithm

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from txlb.config import kinds
-from txlb.config.algorithms import NAME, Algorithm, named
+from txlb.config.algorithms import NAME, OWN, Algorithm, named
 from txlb.config.kinds import RESERVED, Bind, Duration, Id, Network, Or, choice, nullable, reserved, whole
 from txlb.config.section import REQUIRED, Section, key
 from txlb.config.settings import HealthCheck
@@ -156,7 +156,7 @@ class RoutingRule(Section):
         " decoded. Left out: any path.",
         "/api",
     )
-    algorithm: Annotated[Algorithm, BeforeValidator(named), Or(NAME.schema)] = key(
+    algorithm: Annotated[Algorithm, BeforeValidator(named), Or({"anyOf": [NAME.schema, OWN]})] = key(
         "round_robin",
         "How a backend is chosen: a name or a mapping, see below.",
         "least_connections",

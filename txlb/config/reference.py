@@ -85,15 +85,16 @@ understood (`LEAST_CONNECTIONS`), and so is `LEAST_CONN`.
 ```
 algorithm: least_connections
 algorithm: {name: consistent_hash, hash_key: "cookie:session", fallback: least_connections}
+algorithm: {name: "my_policies:FillUp", room: 20}
 ```
+[One of your own](algorithms.md#one-of-your-own) has the options that it declares.
 """
 
 RESERVED = """\
 ## Reserved
 
 These keys are spoken for and do not work yet. A file may spell out their defaults; any other value is
-refused. The same holds for `protocol: tcp` and `udp`, and for algorithms of your own,
-`package.module:Class`.
+refused. The same holds for `protocol: tcp` and `udp`.
 
 | key | only | will be |
 |---|---|---|

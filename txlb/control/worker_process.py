@@ -46,6 +46,7 @@ LINK_FD = 3
 READY_WITHIN = 60.0
 KILL_GRACE = 2.0
 STANDINGS = 1000  # a message
+MODULE_PATH = "TXLB_MODULE_PATH"  # in the environment: where a worker looks for modules last
 
 
 class IReactorForWorkers(IReactorProcess, IReactorSocket, IReactorTime):

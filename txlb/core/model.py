@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class AlgorithmSpec:
     """A name from CONTRACTS §2 (lower case) or a dotted path, and its options."""
 
     name: str = "round_robin"
-    options: tuple[tuple[str, str | int | float | bool | None], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()  # JSON values
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from txlb.core.model import AccessLogSpec, AlgorithmSpec, BackendSpec, Snapshot
 from txlb.core.pool import Pool
 from txlb.core.scoreboard import Columns
 from txlb.core.standing import Standing
+from txlb.extensions import find_algorithm
 from txlb.forwarding.access_log import AccessLog, open_access_log
 from txlb.forwarding.board import Board
 from txlb.forwarding.client import ClientProtocol
@@ -152,9 +153,13 @@ class ForwardingPlane:
             built[spec.id] = (spec.algorithm, tuple(backends[name] for name in names))
             pool = self._pools.get(spec.id)
             if pool is None:
-                pool = Pool(spec.id, factory_for(spec.algorithm), [self._backends[name] for name in names])
+                pool = Pool(
+                    spec.id,
+                    factory_for(spec.algorithm, find_algorithm),
+                    [self._backends[name] for name in names],
+                )
             elif built[spec.id] != self._built[spec.id]:
-                pool.set_algorithm(factory_for(spec.algorithm))
+                pool.set_algorithm(factory_for(spec.algorithm, find_algorithm))
                 pool.replace([self._backends[name] for name in names])
             retries = spec.retries
             pool.max_retries = retries.max

@@ -42,7 +42,7 @@ def test_options_arrive_as_keywords() -> None:
             super().__init__()
             assert depth == 3
 
-    assert factory_for(AlgorithmSpec("mine", (("depth", 3),)), {"mine": Optional})()
+    assert factory_for(AlgorithmSpec("mine", (("depth", 3),)), {"mine": Optional}.__getitem__)()
 
 
 def test_the_registry_is_the_callers_own() -> None:

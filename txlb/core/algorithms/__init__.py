@@ -88,11 +88,20 @@ def make_algorithm(factory: Callable[..., Any], options: Mapping[str, object]) -
     return native(factory(**options))
 
 
-def factory_for(
-    spec: AlgorithmSpec, factories: Mapping[str, Callable[..., Any]] | None = None
-) -> Callable[[], Algorithm]:
-    """What a `txlb.core.pool.Pool` makes its algorithms with; `AlgorithmError` if there is no such name."""
-    known = builtin_factories() if factories is None else factories
-    if spec.name not in known:
+def factory_for(spec: AlgorithmSpec, find: Callable[[str], Any] | None = None) -> Callable[[], Algorithm]:
+    """What a `txlb.core.pool.Pool` makes its algorithms with.
+
+    A name that is not ours is looked up by ``find`` each time one is made, so that code that cannot be had
+    costs the pool a rebuild and nobody a request. Without ``find`` it is an `AlgorithmError`.
+    """
+    known = builtin_factories()
+    options = dict(spec.options)
+    if spec.name in known:
+        return partial(make_algorithm, known[spec.name], options)
+    if find is None:
         raise AlgorithmError(f"no algorithm is called {spec.name!r}; there are: {', '.join(sorted(known))}")
-    return partial(make_algorithm, known[spec.name], dict(spec.options))
+    return partial(_make_found, find, spec.name, options)
+
+
+def _make_found(find: Callable[[str], Any], name: str, options: Mapping[str, object]) -> Algorithm:
+    return make_algorithm(find(name), options)
