@@ -518,3 +518,53 @@ async def test_a_standing_takes_a_backend_out_and_back_at_once(scene: Scene) -> 
             peer.send(ok(b"x"))
             peer.close()
         scene.origins[0].peers.clear()
+
+
+# -- PROXY headers -------------------------------------------------------------------------------
+
+
+def taking_proxy_headers(scene: Scene) -> None:
+    """From now on, for new connections."""
+    (listener,) = scene.snapshot.listeners
+    scene.apply(listeners=(replace(listener, proxy_protocol=True, trusted=("127.0.0.1/32",)),))
+
+
+@pytest_twisted.ensureDeferred
+async def test_proxy_headers_are_wanted_from_the_next_connection_on(scene: Scene) -> None:
+    early = scene.client()
+    await scene.until(lambda: scene.worker("connections") == 1)
+    taking_proxy_headers(scene)
+    await scene.served(early)
+    client = scene.client(b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n")
+    backend = await scene.asked(client, get())
+    assert b"\r\nX-Forwarded-For: 192.0.2.1\r\n" in backend.data
+    stranger = scene.client(get())
+    await scene.until(lambda: stranger.ending)
+    await scene.ticks()
+    assert scene.listener("errors_proxy_protocol") == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_shutdown_closes_those_that_have_not_told_whose_they_are(scene: Scene) -> None:
+    taking_proxy_headers(scene)
+    waiting = scene.client(b"PROXY TCP4 ")
+    await scene.until(lambda: scene.worker("connections") == 1)
+    done = scene.shutdown(10.0)
+    await scene.until(lambda: waiting.ending and done)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_backend_wants_another_header_from_now_on(scene: Scene) -> None:
+    scene.apply(rules=(RuleSpec("rule", ("b0",)),))
+    client = scene.client()
+    plain = await scene.served(client)
+    scene.apply(backends=(scene.backend(0, proxy_protocol="v1"), scene.backend(1)))
+    await scene.until(lambda: plain.ending)
+    backend = await scene.asked(client, get())
+    assert backend.data.startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 ")
+    backend.take()
+    backend.send(ok(b"x"))
+    await scene.until(lambda: scene.of_backend(0, "idle") == 1)
+    scene.apply(backends=(scene.backend(0), scene.backend(1)))
+    await scene.until(lambda: backend.ending)
+    assert (await scene.asked(client, get())).data.startswith(b"GET / ")

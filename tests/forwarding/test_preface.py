@@ -12,7 +12,7 @@ from txlb.core.proxy_announcement import Announced, announce, announce_nobody
 from txlb.core.proxy_protocol import SIGNATURE
 from txlb.forwarding.listener import Listener
 from txlb.forwarding.preface import PrefaceAcceptor
-from txlb.net.listener import Acceptor, Gate
+from txlb.net.listener import Acceptor, Gate, ListeningSocket
 
 CLIENT = Announced("192.0.2.7", 4711, "198.51.100.1", 443)
 HEADERS = [announce(1, CLIENT), announce(2, CLIENT)]
@@ -202,6 +202,24 @@ def test_an_acceptor_that_raises_loses_that_client_only(door: Door, net: Net) ->
     door.behind.error = None
     door.connect(HEADERS[0])
     assert door.behind.taken
+
+
+def test_who_raises_at_once_is_cleaned_up_after_by_the_listening_socket(net: Net) -> None:
+    door = Door(net)
+    door.behind.error = RuntimeError("no")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sock = server.dup()
+        sock.setblocking(False)
+        listening = ListeningSocket(door.gate, door.front, sock)
+        with socket.create_connection(server.getsockname()) as client:
+            client.sendall(HEADERS[0])
+            listening.start()
+            net.run_until(lambda: net.loop.failures)
+            assert client.recv(1) == b""
+        assert door.gate.open == 0
+        listening.stop()
+    net.loop.failures = 0
+    net.loop.last_failure = None
 
 
 def test_the_first_bytes_may_come_with_the_fin(door: Door) -> None:

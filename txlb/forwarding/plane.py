@@ -29,12 +29,12 @@ from txlb.core.scoreboard import Columns
 from txlb.core.standing import Standing
 from txlb.extensions import find_algorithm
 from txlb.forwarding.access_log import AccessLog, open_access_log
+from txlb.forwarding.beginning import Beginning
 from txlb.forwarding.board import Board
 from txlb.forwarding.client import ClientProtocol
 from txlb.forwarding.http.listener import HttpListener
 from txlb.forwarding.http.origins import Origins
 from txlb.forwarding.listener import Listener
-from txlb.forwarding.preface import Preface
 from txlb.forwarding.suspects import line_of
 from txlb.net.hosting import HostedLoop
 from txlb.net.listener import Gate, Serving
@@ -288,16 +288,16 @@ class ForwardingPlane:
             self.stop_listening()
             for listener in self._listeners.values():
                 listener.draining = True
-            self._close_prefaces()
+            self._close_beginnings()
             for protocol in self._clients():
                 protocol.drain()
             self._loop.run_deferred()
         return self._stopping
 
-    def _close_prefaces(self) -> None:
+    def _close_beginnings(self) -> None:
         """Connections that have not told yet whose they are."""
         for handler in list(self._loop.handlers.values()):
-            if isinstance(handler, Preface):
+            if isinstance(handler, Beginning):
                 handler.close()
 
     def _clients(self) -> list[ClientProtocol]:
@@ -315,7 +315,7 @@ class ForwardingPlane:
     def abort(self) -> None:
         """Close everything now."""
         self.stop_listening()
-        self._close_prefaces()
+        self._close_beginnings()
         for protocol in self._clients():
             protocol.cut_off()
         self._loop.run_deferred()

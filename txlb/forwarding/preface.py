@@ -7,12 +7,10 @@ Rules:
 * Exactly the header is taken from the socket, whatever the pieces it comes in: it is peeked at, and only
   what belongs to it is read. What follows is for whom the connection is handed on to, be it TLS, HTTP or
   bytes.
-* The header must be whole within `client_header`, however it trickles.
+* The header must be whole within `client_header`.
 * Refused (not trusted, malformed, too late): closed at once and counted, once per connection; never logged.
-  A peer that connects and leaves without a word is no error: monitors do that.
 * The connection goes on as the client's that the header names: `Acceptor.accepted` gets that address, and
   as a third item the address that the client connected to. Without any (LOCAL, UNKNOWN) the real ones hold.
-* Until it is handed on, a connection counts at the gate like any other, and is closed when txlb stops.
 """
 
 from __future__ import annotations
@@ -21,9 +19,9 @@ import socket
 from typing import Any, Final
 
 from txlb.core.proxy_protocol import MAX_LENGTH, MORE, WHOLE, HeaderReader
+from txlb.forwarding.beginning import Beginning
 from txlb.forwarding.listener import UNIX, Listener
 from txlb.net.listener import Acceptor, Gate
-from txlb.net.loop import READ, Handler
 
 PEEK: Final = int(socket.MSG_PEEK)
 AT_MOST: Final = 16 + MAX_LENGTH
@@ -46,7 +44,7 @@ class PrefaceAcceptor(Acceptor):
         if not self.listener.proxy_protocol:
             self.behind.accepted(sock, peer)
         elif self._is_trusted(peer):
-            Preface(self, sock, peer).begin()
+            Preface(self, sock, peer).begin(self.listener.client_header)
         else:
             self.listener.count_proxy_protocol_error()
             sock.close()
@@ -61,102 +59,35 @@ class PrefaceAcceptor(Acceptor):
         return self.listener.is_trusted(address)
 
 
-class Preface(Handler):
+class Preface(Beginning):
     """One connection whose header is awaited."""
 
     front: PrefaceAcceptor
-    sock: Any
-    peer: Any
-    fd: int
     reader: HeaderReader
-    watched: bool
-    silent: bool
 
     def __init__(self, front: PrefaceAcceptor, sock: Any, peer: Any) -> None:
-        super().__init__()
+        super().__init__(front.gate, sock, peer)
         self.front = front
-        self.sock = sock
-        self.peer = peer
-        self.fd = sock.fileno()
         self.reader = HeaderReader()
-        self.watched = False
-        self.silent = True
 
-    def begin(self) -> None:
-        """The header is often there already; else wait for it."""
-        listener = self.front.listener
-        self.sock.setblocking(False)
-        if self._read() == MORE and self.sock is not None:
-            self.watched = True
-            listener.loop.add(self.fd, self, READ)
-            listener.loop.arm(self, listener.client_header)
+    def receive(self) -> bytes:
+        data: bytes = self.sock.recv(AT_MOST, PEEK)
+        return data
 
-    def ready(self, events: int) -> None:
-        if self.sock is not None:
-            self._read()
-
-    def timed_out(self, now: float) -> None:
-        self._refuse()
-
-    def failed(self, why: BaseException) -> None:
-        self.close()
-
-    def _read(self) -> int:
-        """Take what is there of the header; its verdict."""
-        sock = self.sock
-        try:
-            data: bytes = sock.recv(AT_MOST, PEEK)
-        except BlockingIOError:
-            return MORE
-        except OSError:
-            data = b""  # reset
-        if not data:
-            if self.silent:
-                self.close()
-            else:
-                self._refuse()
-            return MORE
-        self.silent = False
-        reader = self.reader
-        verdict = reader.feed(data)
-        sock.recv(reader.used)
+    def look(self, data: bytes) -> None:
+        verdict = self.reader.feed(data)
+        self.sock.recv(self.reader.used)
         if verdict == WHOLE:
-            self._hand_on()
+            self.hand_on()
         elif verdict != MORE:
-            self._refuse()
-        return verdict
+            self.refuse()
 
-    def _hand_on(self) -> None:
-        sock = self.sock
-        peer = self.peer
+    def refused(self) -> None:
+        self.front.listener.count_proxy_protocol_error()
+
+    def pass_on(self, sock: Any) -> None:
         header = self.reader.header
+        peer = self.peer
         if header is not None and header.source:
             peer = (header.source, header.source_port, (header.destination, header.destination_port))
-        front = self.front
-        self._let_go()
-        try:
-            front.behind.accepted(sock, peer)
-        except Exception:
-            sock.close()
-            front.gate.closed()
-            raise
-
-    def _refuse(self) -> None:
-        self.front.listener.count_proxy_protocol_error()
-        self.close()
-
-    def _let_go(self) -> None:
-        loop = self.front.listener.loop
-        loop.cancel(self)
-        self.sock = None
-        if self.watched:
-            self.watched = False
-            loop.remove(self.fd, False)
-
-    def close(self) -> None:
-        """Give it up."""
-        sock = self.sock
-        if sock is not None:
-            self._let_go()
-            sock.close()
-            self.front.gate.closed()
+        self.front.behind.accepted(sock, peer)
