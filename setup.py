@@ -31,9 +31,12 @@ NOT_COMPILED = (
     "txlb/net/link.py",
     "txlb/net/loop_reactor.py",
     "txlb/net/shared_memory.py",
+    "txlb/net/slices.py",
     "txlb/net/sockets.py",
     "txlb/forwarding/log_writer.py",
     "txlb/forwarding/plane.py",
+    "txlb/forwarding/rebuilds.py",
+    "txlb/forwarding/siblings.py",
 )
 #: ``--config-file=``: not setup.cfg's [mypy], whose plugin is absent from the build environment.
 MYPY_FLAGS = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]

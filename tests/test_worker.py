@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +37,9 @@ class Plane:
         self.told: list[Any] = [identity]
         self.snapshot = Snapshot()
         self.sockets: dict[str, list[socket.socket]] = {}
+
+    def watch_siblings(self, rows: Sequence[memoryview]) -> None:
+        self.siblings = list(rows)
 
     def start(self) -> None:
         self.told.append("start")

@@ -21,7 +21,6 @@ from collections.abc import Callable, Generator
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
-from twisted.internet.task import Cooperator
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText, globalLogBeginner
 from twisted.python.failure import Failure
 
@@ -32,10 +31,10 @@ from txlb.core.snapshot import decode, decode_now
 from txlb.core.standing import standings_of
 from txlb.net.link import Fields, Handler, Link, LinkFactory, close_descriptors
 from txlb.net.shared_memory import SharedMemory, read_blob
+from txlb.net.slices import Slices
 
 LINK_FD = 3
 GC_THRESHOLDS = (50_000, 20, 100)
-SLICE_SECONDS = 0.002
 MODULE_PATH = "TXLB_MODULE_PATH"
 
 PlaneFactory = Callable[[Any, memoryview, str, Callable[[list[tuple[str, str]]], None]], Any]
@@ -53,9 +52,7 @@ class Worker:
         self._state: State = (Snapshot(), Columns(0))
         self._memory: SharedMemory | None = None
         self._order = DeferredLock()
-        self._cooperator = Cooperator(
-            lambda: _Slice(reactor.seconds), lambda turn: reactor.callLater(0.001, turn)
-        )
+        self._slices = Slices(reactor)
         self._listening: set[str] = set()
         self._shutdown_timeout = 30.0
         self._ending = False
@@ -88,6 +85,8 @@ class Worker:
         self._memory = SharedMemory.adopt(descriptors[0], fields["rows"], fields["width"])
         row = self._memory.row(fields["index"])
         self._plane = self._build(self._reactor, row, fields["identity"], self._report)
+        others = [self._memory.row(index) for index in range(fields["rows"]) if index != fields["index"]]
+        self._plane.watch_siblings(others)
         self._plane.start()
 
     def _snapshot(self, fields: Fields, descriptors: list[int]) -> Deferred[Any]:
@@ -107,7 +106,8 @@ class Worker:
         def run() -> Generator[None, None, None]:
             result.append((yield from steps))
 
-        done: Deferred[Any] = self._cooperator.cooperate(run()).whenDone()
+        task = self._slices.start(run())
+        done: Deferred[Any] = succeed(None) if task is None else task.whenDone()
         return done.addCallback(lambda _: result[0])
 
     def _apply(self, state: State) -> Fields:
@@ -179,17 +179,6 @@ class Worker:
 
     def _failed(self, failure: Failure) -> None:
         self.log.failure("shutting down", failure)
-
-
-class _Slice:
-    """True when it is time for others."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._end = clock() + SLICE_SECONDS
-
-    def __call__(self) -> bool:
-        return self._clock() > self._end
 
 
 def log_to_control(event: LogEvent) -> None:

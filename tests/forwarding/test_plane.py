@@ -31,16 +31,19 @@ from txlb.core.scoreboard import BACKEND, LISTENER, RULE, WORKER, Columns
 from txlb.core.standing import Standing
 from txlb.forwarding.plane import ForwardingPlane
 
+WIDTH = 1 << 17
+
 
 class Scene:
     """A plane on the test's reactor, listening once, with backends of the test's."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.row = memoryview(bytearray(8 * 8192)).cast("q")
+        self.row = memoryview(bytearray(8 * WIDTH)).cast("q")
         self.origins = [Origin(), Origin()]
         self.clients: list[Peer] = []
-        self.plane = ForwardingPlane(reactor, self.row, "worker-1")
+        self.reports: list[tuple[str, str]] = []
+        self.plane = ForwardingPlane(reactor, self.row, "worker-1", self.reports.extend)
         self.snapshot = Snapshot(
             generation=1,
             access_log=AccessLogSpec(str(path), "json"),
@@ -49,7 +52,7 @@ class Scene:
             rules=(RuleSpec("rule", ("b0", "b1")),),
             timeouts=TimeoutsSpec(shutdown=1.0),
         )
-        self.columns = Columns(8192)
+        self.columns = Columns(WIDTH)
         self.apply()
         self.sock = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.sock.setblocking(False)
@@ -501,7 +504,7 @@ async def test_abort_ends_everything_and_gives_everything_back(scene: Scene) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_standing_takes_a_backend_out_and_back_at_once(scene: Scene) -> None:
+async def test_a_standing_takes_a_backend_out_at_once_and_back_soon(scene: Scene) -> None:
     for away in (Standing("b0", healthy=False), Standing("b0", drained=True)):
         scene.plane.set_standings([away, Standing("nobody", healthy=False)])
         for _ in range(4):
@@ -510,6 +513,7 @@ async def test_a_standing_takes_a_backend_out_and_back_at_once(scene: Scene) -> 
             await scene.until(lambda client=client: client.data)
         assert not scene.origins[0].peers
         scene.plane.set_standings([Standing("b0")])
+        await scene.ticks(1)  # rebuilds keep a distance
         seen = []
         for _ in range(2):
             seen.append(await scene.asked(scene.client(), get("/")))
@@ -568,3 +572,93 @@ async def test_a_backend_wants_another_header_from_now_on(scene: Scene) -> None:
     scene.apply(backends=(scene.backend(0), scene.backend(1)))
     await scene.until(lambda: backend.ending)
     assert (await scene.asked(client, get())).data.startswith(b"GET / ")
+
+
+# -- doubt, moves, rebuilds ------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_waits_for_a_backend_that_turns_unhealthy_is_moved(scene: Scene) -> None:
+    for _ in range(2):  # an idle connection to each
+        await scene.served(scene.client())
+    clients = [scene.client(get(f"/{number}")) for number in range(40)]
+    await scene.until(lambda: sum(peer.data.count(b"GET /") for peer in every(scene)) == 40)
+    posted = scene.client(get("/post", method="POST"))
+    await scene.until(lambda: any(b"POST" in peer.data for peer in every(scene)))
+    [kept] = [peer for peer in every(scene) if b"POST" in peer.data]
+    at = 0 if kept in scene.origins[0].peers else 1
+    scene.plane.set_standings([Standing(f"b{at}", healthy=False)])
+    other = scene.origins[1 - at]
+    await scene.until(lambda: sum(b"GET" in peer.data for peer in other.peers) == 40)
+    for peer in other.peers:
+        peer.send(ok(b"x"))
+    await scene.until(lambda: all(client.data.startswith(b"HTTP/1.1 200 ") for client in clients))
+    assert posted.data == b"", "it stays: who knows what came of it"
+    await scene.ticks()
+    assert scene.rule("retries") == scene.of_backend(at, "timeouts") == 20
+    assert scene.of_backend(at, "idle") == 0
+    kept.send(ok(b"x"))
+    await scene.until(lambda: posted.data)
+
+
+def every(scene: Scene) -> list[Peer]:
+    return [peer for origin in scene.origins for peer in origin.peers]
+
+
+@pytest_twisted.ensureDeferred
+async def test_doubt_is_reported_on_the_tick(scene: Scene) -> None:
+    client = scene.client()
+    broken = await scene.asked(client, get("/x"))
+    broken.take()
+    broken.reset()
+    await scene.until(lambda: scene._hearing() is not None)
+    other = scene._hearing()
+    assert other is not None
+    other.take()
+    other.send(ok(b"x"))
+    await scene.until(lambda: client.data)
+    await scene.ticks()
+    assert [reason for _, reason in scene.reports] == ["reset"]
+    client.take()
+    hung = await scene.asked(client, get("/hang"))
+    hung.take()
+    for _ in range(200):
+        if "overdue" in {reason for _, reason in scene.reports}:
+            break
+        other = await scene.asked(scene.client(), get("/fine"))
+        other.take()
+        other.send(ok(b"x"))
+        await scene.until(lambda: scene.clients[-1].data)
+    assert "overdue" in {reason for _, reason in scene.reports}
+    hung.send(ok(b"x"))
+    await scene.until(lambda: client.data)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_large_rule_is_built_while_it_serves(scene: Scene) -> None:
+    """It answers before its algorithm is ready, and what is gone gets nothing."""
+    many = tuple(scene.backend(0, id=f"n{number}") for number in range(3000))
+    names = tuple(spec.id for spec in many)
+    scene.apply(
+        backends=(*scene.snapshot.backends, *many),
+        rules=(
+            RuleSpec("rule", ("b0", "b1")),
+            RuleSpec("large", names, path_prefix="/large", algorithm=AlgorithmSpec("consistent_hash")),
+        ),
+    )
+    await scene.served(scene.client(), get("/large"))
+    await scene.ticks(3)
+    await scene.served(scene.client(), get("/large"))
+    scene.apply(backends=scene.snapshot.backends[:2], rules=scene.snapshot.rules[:1])
+
+
+@pytest_twisted.ensureDeferred
+async def test_siblings_leases_reach_the_backends_that_are_weighed(scene: Scene) -> None:
+    sibling = memoryview(bytearray(8 * WIDTH)).cast("q")
+    scene.plane.watch_siblings([sibling])
+    scene.apply(rules=(RuleSpec("rule", ("b0", "b1"), algorithm=AlgorithmSpec("least_connections")),))
+    sibling[scene.columns.backends["b0"] + BACKEND.index("active")] = 7
+    await scene.ticks()
+    for _ in range(4):
+        await scene.served(scene.client())
+    assert scene.origins[0].peers == []

@@ -91,6 +91,9 @@ class StandInPlane:
         self.row[WORKER.index("heartbeat_ms")] = int(time.monotonic() * 1000)
         self.row[WORKER.index("ticks")] += 1
 
+    def watch_siblings(self, rows: Sequence[memoryview]) -> None:
+        pass
+
     def apply(self, snapshot: Snapshot, columns: Columns) -> None:
         if any(backend.id == "poison" for backend in snapshot.backends):
             raise ValueError("poisonous snapshot")

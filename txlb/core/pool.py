@@ -215,6 +215,10 @@ class Pool(Answers):
     def backends(self) -> list[Backend]:
         return list(self._members.values())
 
+    def has_any(self, backends: set[Backend]) -> bool:
+        """Some of ``backends`` are members."""
+        return any(self._is_member(backend) for backend in backends)
+
     def take_problem(self) -> str:
         """Why the algorithm failed: once after each rebuild, for the log; then "" until the next."""
         if self._problem_told:

@@ -4,6 +4,9 @@ Rules:
 
 * `apply` takes a whole snapshot: objects whose id stays keep their identity, counters and
   connections; exchanges under way go on.
+* What changes for a rule's backends is felt at once; its algorithm follows in slices (`rebuilds`), unless
+  nothing is served yet.
+* Who waits for a backend that turned UNHEALTHY is moved to another, in slices too.
 * One tick (0.1 s) fires deadlines, writes changed counters to the scoreboard, hands log
   lines over and measures how late it is itself (loop lag).
 * `shutdown`: no new connection, idle ones close, answers carry ``Connection: close``, and
@@ -15,13 +18,13 @@ from __future__ import annotations
 import resource
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from txlb.core.algorithms import factory_for
+from txlb.core.algorithms import WEIGH_LOAD, factory_for
 from txlb.core.backend import Backend
 from txlb.core.model import AccessLogSpec, AlgorithmSpec, BackendSpec, Snapshot
 from txlb.core.pool import Pool
@@ -35,14 +38,18 @@ from txlb.forwarding.client import ClientProtocol
 from txlb.forwarding.http.listener import HttpListener
 from txlb.forwarding.http.origins import Origins
 from txlb.forwarding.listener import Listener
+from txlb.forwarding.rebuilds import Rebuilds
+from txlb.forwarding.siblings import Siblings
 from txlb.forwarding.suspects import line_of
 from txlb.net.hosting import HostedLoop
 from txlb.net.listener import Gate, Serving
 from txlb.net.loop import Loop
+from txlb.net.slices import Slices
 from txlb.net.stream import StreamTransport
 from txlb.net.timers import TICK
 
 RESERVED_DESCRIPTORS = 128
+MOVES = 16  # exchanges moved away from a backend per step
 Report = Callable[[list[tuple[str, str]]], None]
 VERSIONS = {None: 0, "v1": 1, "v2": 2}  # of PROXY headers
 Built = tuple[AlgorithmSpec, tuple[BackendSpec, ...]]
@@ -72,12 +79,16 @@ class ForwardingPlane:
         self._gate = Gate(self._loop, self._auto_limit)
         self._origins = Origins(self._loop, max(16, descriptors - self._auto_limit))
         self._board = Board(row)
+        self._slices = Slices(reactor)
+        self._rebuilds = Rebuilds(reactor, self._slices)
+        self._siblings = Siblings([], self._slices)
         self._access_log_spec: AccessLogSpec | None = None
         self._access_log: AccessLog | None = None
         self._snapshot = Snapshot()
         self._backends: dict[str, Backend] = {}
         self._pools: dict[str, Pool] = {}
         self._built: dict[str, Built] = {}  # what each pool was made of
+        self._weighed: list[Backend] = []  # those of rules whose algorithm weighs load
         self._listeners: dict[str, Listener] = {}
         self._sockets: dict[str, list[Serving]] = {}
         self._stopping: Deferred[None] | None = None
@@ -99,6 +110,7 @@ class ForwardingPlane:
         self._apply_listeners(snapshot)
         self._board.assign(columns, self._listeners, self._pools, self._backends)
         self._board.generation(snapshot.generation)
+        self._siblings.watch(self._weighed)
 
     def _apply_log(self, spec: AccessLogSpec) -> None:
         if spec == self._access_log_spec:
@@ -148,28 +160,45 @@ class ForwardingPlane:
         pools: dict[str, Pool] = {}
         backends = {spec.id: spec for spec in snapshot.backends}
         built: dict[str, Built] = {}
+        changed: list[Pool] = []
+        weighed: dict[Backend, None] = {}
         for spec in snapshot.rules:
             names = [name for name in spec.backends if name in backends]
             built[spec.id] = (spec.algorithm, tuple(backends[name] for name in names))
+            members = [self._backends[name] for name in names]
+            if spec.algorithm.name in WEIGH_LOAD:
+                weighed.update(dict.fromkeys(members))
             pool = self._pools.get(spec.id)
             if pool is None:
-                pool = Pool(
-                    spec.id,
-                    factory_for(spec.algorithm, find_algorithm),
-                    [self._backends[name] for name in names],
-                )
-            elif built[spec.id] != self._built[spec.id]:
-                pool.set_algorithm(factory_for(spec.algorithm, find_algorithm))
-                pool.replace([self._backends[name] for name in names])
+                pool = Pool(spec.id, factory_for(spec.algorithm, find_algorithm), [])
+                fresh = True
+            else:
+                fresh = built[spec.id] != self._built[spec.id]
+                if fresh:
+                    pool.set_algorithm(factory_for(spec.algorithm, find_algorithm))
+            fresh = fresh or pool.panic_threshold != spec.panic_threshold
+            pool.panic_threshold = spec.panic_threshold
             retries = spec.retries
             pool.max_retries = retries.max
             pool.budget.configure(retries.budget, retries.window, float(retries.min_per_second))
-            pool.panic_threshold = spec.panic_threshold
             pools[spec.id] = pool
+            if fresh:
+                pool.set_members(members)
+                changed.append(pool)
         for gone in self._pools.keys() - pools.keys():
+            self._rebuilds.forget(self._pools[gone])
             self._pools[gone].close()
         self._pools = pools
         self._built = built
+        self._rebuild(changed)
+        self._weighed = list(weighed)
+
+    def _rebuild(self, pools: list[Pool]) -> None:
+        if self._sockets:
+            self._rebuilds.want(pools)
+        else:  # nobody waits
+            for pool in pools:
+                pool.rebuild()
 
     def _apply_listeners(self, snapshot: Snapshot) -> None:
         assert self._access_log is not None
@@ -200,15 +229,31 @@ class ForwardingPlane:
             changed.add(backend)
             if fell:
                 fallen.append(backend)
-        for pool in self._pools.values():
-            if not changed.isdisjoint(pool.backends):
-                pool.rebuild()
+        pools = [pool for pool in self._pools.values() if pool.has_any(changed)]
+        for pool in pools:
+            pool.standing_changed()
+        self._rebuild(pools)
         for backend in fallen:
             self._origins.idle.close(backend)
-            for exchange in line_of(backend):
+            self._slices.start(self._move_away(backend))
+
+    def _move_away(self, backend: Backend) -> Iterator[None]:
+        """Whoever waits for its answer is asked to try another."""
+        loop = self._loop
+        loop.now = time.monotonic()
+        for number, exchange in enumerate(line_of(backend), start=1):
+            if exchange.asked_at != 0.0 and exchange.last_backend is backend and not backend.healthy:
                 exchange.move()
-        if fallen:
-            self._loop.run_deferred()
+            if number % MOVES == 0:
+                yield
+                loop.now = time.monotonic()
+        if not loop.dispatching:
+            loop.run_deferred()
+
+    def watch_siblings(self, rows: Sequence[memoryview]) -> None:
+        """The other workers' scoreboard rows, for algorithms that weigh load."""
+        self._siblings = Siblings(rows, self._slices)
+        self._siblings.watch(self._weighed)
 
     # -- listening ----------------------------------------------------------------------------
 
@@ -244,6 +289,7 @@ class ForwardingPlane:
         self._next_tick = now + TICK
         self._board.gate(self._gate)
         self._board.flush()
+        self._siblings.sweep()
         suspects = self._origins.suspects
         suspects.look(now)
         reports = suspects.take()
@@ -326,6 +372,8 @@ class ForwardingPlane:
             if isinstance(handler, StreamTransport):
                 handler.abortConnection()
         self._loop.run_deferred()
+        self._rebuilds.stop()
+        self._slices.stop()
         self._hosted.stop()
         self._board.gate(self._gate)
         self._board.flush()

@@ -31,7 +31,18 @@ from txlb.core.model import AlgorithmSpec
 from txlb.errors import AlgorithmError
 from txlb.interfaces import IAlgorithm, IAlgorithmFactory, IOutcomeObserver
 
-__all__ = ["Algorithm", "AlgorithmFactory", "builtin_factories", "factory_for", "make_algorithm", "native"]
+__all__ = [
+    "WEIGH_LOAD",
+    "Algorithm",
+    "AlgorithmFactory",
+    "builtin_factories",
+    "factory_for",
+    "make_algorithm",
+    "native",
+]
+
+#: Names of those that look at ``Backend.elsewhere``, so that somebody should keep it up to date.
+WEIGH_LOAD = frozenset({"least_connections", "peak_ewma", "power_of_two"})
 
 classImplements(ConsistentHash, IAlgorithm)
 classImplements(LeastConnections, IAlgorithm)
