@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from mypy_extensions import mypyc_attr
-
 from txlb.core import outcome as outcomes
 from txlb.core import termination as ends
 from txlb.core.backend import Backend
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from txlb.forwarding.http.settings import HttpSettings
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Dispatch(HttpRecord):
     """The half of an exchange that finds a backend for its request (`exchange` is the other)."""
 
