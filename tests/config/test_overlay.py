@@ -217,7 +217,7 @@ def test_an_entry_that_is_no_longer_valid_is_set_aside():
 
 def test_defaults_written_out_are_no_change():
     plain, spelled = AB.backends[0], file({"a": {"weight": 1, "max_connections": None}}).backends[0]
-    assert digest(BACKEND, plain) == digest(BACKEND, spelled) != digest(BACKEND, AB.backends[1])
+    assert digest(BACKEND, plain, AB) == digest(BACKEND, spelled, AB) != digest(BACKEND, AB.backends[1], AB)
 
 
 # -- rules -----------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ import re
 import signal
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
 from urllib.error import HTTPError
@@ -126,6 +127,30 @@ class Balancer:
         except HTTPError as error:
             with error:
                 return error.code, error.read()
+
+    def call(
+        self, method: str, path: str, body: Any = None, within: float = 70.0, **fields: str
+    ) -> tuple[int, Any]:
+        """Status and JSON of a call of the admin API; ``body`` goes as JSON."""
+        status, found, _ = self.call_whole(method, path, body, within, **fields)
+        return status, found
+
+    def call_whole(
+        self, method: str, path: str, body: Any = None, within: float = 70.0, **fields: str
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        """`call`, and the fields of the answer."""
+        connection = HTTPConnection("127.0.0.1", self.ports["admin"], timeout=within)
+        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {name.replace("_", "-"): value for name, value in fields.items()}
+        if method not in ("GET", "HEAD"):
+            headers.setdefault("Content-Type", "application/json")
+        try:
+            connection.request(method, path, data, headers)
+            answer = connection.getresponse()
+            raw = answer.read()
+        finally:
+            connection.close()
+        return answer.status, json.loads(raw) if raw else None, answer.headers
 
     def health(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.admin("/health")[1])

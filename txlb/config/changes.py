@@ -35,7 +35,7 @@ from txlb.errors import ConfigError, IdTaken, UnknownId
 
 def add_backend(composed: Composed, body: object, leaving: Container[str] = ()) -> Changes:
     data = _mapping(body)
-    id = spec_of(BACKEND, data, composed.folder).id
+    id = spec_of(BACKEND, data, composed.file, composed.folder).id
     if _found(composed, BACKEND, id) is not None:
         raise IdTaken(f"there is a backend {id} already")
     if id in leaving:
@@ -75,7 +75,7 @@ def enable_backend(composed: Composed, id: str) -> Changes:
 def add_rule(composed: Composed, body: object, new_id: str) -> Changes:
     """``new_id`` is used if the rule has none of its own."""
     data = _mapping(body)
-    id = spec_of(RULE, data, composed.folder).id or new_id
+    id = spec_of(RULE, data, composed.file, composed.folder).id or new_id
     if _found(composed, RULE, id) is not None:
         raise IdTaken(f"there is a routing rule {id} already")
     return {(RULE, id): _put(composed, RULE, id, data)}
@@ -87,7 +87,7 @@ def put_rule(composed: Composed, id: str, body: object) -> Changes:
     _must(composed, RULE, id)
     if data.get("id", id) != id:
         raise ConfigError([f"id: must be {id}, as in the path, or left out"])
-    spec_of(RULE, data, composed.folder)
+    spec_of(RULE, data, composed.file, composed.folder)
     return {(RULE, id): _put(composed, RULE, id, data)}
 
 
@@ -117,7 +117,7 @@ def _must(composed: Composed, kind: str, id: str) -> None:
 def _base(composed: Composed, kind: str, id: str) -> str:
     """The digest of the file's object of this id."""
     objects: Any = composed.file.backends if kind == BACKEND else composed.file.rules
-    return digest(kind, next((one for one in objects if one.id == id), None))
+    return digest(kind, next((one for one in objects if one.id == id), None), composed.file)
 
 
 def _put(composed: Composed, kind: str, id: str, data: dict[str, Any]) -> Entry:

@@ -27,15 +27,16 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _SOME_LISTENER = {"listeners": [{"id": "x", "bind": "127.0.0.1:1"}], "admin": {"bind": None}}
 
 
-def backend_data(spec: BackendSpec) -> dict[str, Any]:
-    """A backend as a file would say it."""
-    data: dict[str, Any] = data_of(Snapshot(backends=(spec,)))["backends"][0]
+def backend_data(spec: BackendSpec, file: Snapshot) -> dict[str, Any]:
+    """A backend as ``file`` would say it."""
+    data: dict[str, Any] = data_of(replace(file, listeners=(), backends=(spec,), rules=()))["backends"][0]
     return data
 
 
-def rule_data(spec: RuleSpec) -> dict[str, Any]:
-    """A rule as a file would say it."""
-    data: dict[str, Any] = data_of(Snapshot(rules=(spec,)))["routing_rules"][0]
+def rule_data(spec: RuleSpec, file: Snapshot) -> dict[str, Any]:
+    """A rule as ``file`` would say it."""
+    alone = replace(file, listeners=(), backends=(), rules=(spec,))
+    data: dict[str, Any] = data_of(alone)["routing_rules"][0]
     return data
 
 
@@ -47,23 +48,27 @@ def errors_of(snapshot: Snapshot, touched: Collection[str] = ()) -> list[Finding
 
 
 def _draft(snapshot: Snapshot, touched: Collection[str]) -> Draft:
-    listeners = data_of(replace(Snapshot(), listeners=snapshot.listeners))["listeners"]
+    listeners = data_of(replace(snapshot, backends=(), rules=()))["listeners"]
     return replace(
         draft_of(Configuration.model_validate(_SOME_LISTENER)),
         listeners=[Item(index, data["id"], _model(Listener, data)) for index, data in enumerate(listeners)],
         backends=[
-            Item(index, spec.id, _model(Backend, backend_data(spec)) if spec.id in touched else None)
+            Item(index, spec.id, _backend(spec, snapshot) if spec.id in touched else None)
             for index, spec in enumerate(snapshot.backends)
         ],
-        rules=[Item(index, spec.id, _rule(spec)) for index, spec in enumerate(snapshot.rules)],
+        rules=[Item(index, spec.id, _rule(spec, snapshot)) for index, spec in enumerate(snapshot.rules)],
         whole=False,
     )
 
 
-def _rule(spec: RuleSpec) -> RoutingRule | None:
+def _backend(spec: BackendSpec, snapshot: Snapshot) -> Backend | None:
+    return _model(Backend, backend_data(spec, snapshot))
+
+
+def _rule(spec: RuleSpec, snapshot: Snapshot) -> RoutingRule | None:
     if spec.backends:
-        return _model(RoutingRule, rule_data(spec))
-    stand_in = _model(RoutingRule, rule_data(replace(spec, backends=("none",))))
+        return _model(RoutingRule, rule_data(spec, snapshot))
+    stand_in = _model(RoutingRule, rule_data(replace(spec, backends=("none",)), snapshot))
     return None if stand_in is None else stand_in.model_copy(update={"backends": ()})
 
 

@@ -100,11 +100,11 @@ class Composed:
         return [key for key, entry in self.overlay.items() if entry.aside]
 
 
-def digest(kind: str, spec: Spec) -> str:
+def digest(kind: str, spec: Spec, file: Snapshot) -> str:
     """What an entry remembers of the file's object that it was made over; "" for none."""
     if spec is None:
         return ""
-    data, model = _data(kind, spec), _MODELS[kind]
+    data, model = _data(kind, spec, file), _MODELS[kind]
     said = {
         name: value
         for name, value in data.items()
@@ -148,15 +148,15 @@ def changed(composed: Composed, changes: Changes) -> Composed:
     return result
 
 
-def spec_of(kind: str, data: Mapping[str, Any], folder: Path) -> Spec:
-    """The spec of an object as the API gives it; raises `ConfigError` with everything wrong with it."""
+def spec_of(kind: str, data: Mapping[str, Any], file: Snapshot, folder: Path) -> Spec:
+    """The spec of an object beside those of ``file``; raises `ConfigError` with everything wrong with it."""
     model = _MODELS[kind]
     try:
         valid: Any = model.model_validate(dict(data))
     except ValidationError as error:
         findings = findings_of(error, model, Suggestions())
         raise ConfigError(_text(finding.path, finding.message) for finding in findings) from None
-    return _backend(valid, folder) if kind == BACKEND else rule_spec(valid, "")
+    return _backend(valid, file, folder) if kind == BACKEND else rule_spec(valid, "")
 
 
 def _without_stale(file: Snapshot, overlay: Overlay) -> tuple[dict[Key, Entry], list[str]]:
@@ -170,7 +170,7 @@ def _without_stale(file: Snapshot, overlay: Overlay) -> tuple[dict[Key, Entry], 
         object_kind = BACKEND if kind == DRAIN else kind
         spec = theirs[kind].get(id)
         reason = ""
-        if not entry.aside and entry.base != digest(object_kind, spec):
+        if not entry.aside and entry.base != digest(object_kind, spec, file):
             if spec is None and (kind == DRAIN or entry.action == REMOVE):
                 continue  # it is gone altogether: nothing is left to say
             reason = (
@@ -198,7 +198,7 @@ def _merged(
         BACKEND: {spec.id: spec for spec in file.backends},
         RULE: {spec.id: spec for spec in file.rules},
     }
-    known = {} if before is None else before.made
+    known = before.made if before is not None and before.file is file else {}
     from_api: set[Key] = set()
     for key, entry in overlay.items():
         kind, id = key
@@ -213,9 +213,9 @@ def _merged(
         if then is not None and then[0] == entry and then[1] == over:
             spec = then[2]
         else:
-            data = entry.data if over is None else {**_data(kind, over), **entry.data}
+            data = entry.data if over is None else {**_data(kind, over, file), **entry.data}
             try:
-                spec = spec_of(kind, {**data, "id": id}, folder)
+                spec = spec_of(kind, {**data, "id": id}, file, folder)
             except ConfigError as error:
                 invalid[key] = "; ".join(error.problems)
                 continue
@@ -314,13 +314,13 @@ def _aside(key: Key, reason: str) -> str:
     return f"{NAMES[key[0]]} {key[1]}: the change made over the API is set aside: {reason}"
 
 
-def _backend(valid: Backend, folder: Path) -> BackendSpec:
+def _backend(valid: Backend, file: Snapshot, folder: Path) -> BackendSpec:
     return backend_spec(valid)
 
 
-def _data(kind: str, spec: Spec) -> dict[str, Any]:
-    return _DATA[kind](spec)
+def _data(kind: str, spec: Spec, file: Snapshot) -> dict[str, Any]:
+    return _DATA[kind](spec, file)
 
 
 _MODELS: dict[str, type[BaseModel]] = {BACKEND: Backend, RULE: RoutingRule}
-_DATA: dict[str, Callable[[Any], dict[str, Any]]] = {BACKEND: backend_data, RULE: rule_data}
+_DATA: dict[str, Callable[[Any, Snapshot], dict[str, Any]]] = {BACKEND: backend_data, RULE: rule_data}

@@ -73,6 +73,7 @@ class Configuration:
         self.revision = 0
         self._file_digest = digest_of(file)
         self._committing = False
+        self._stored: Mapping[Key, Entry] = {}  # what the store has
 
     @property
     def etag(self) -> str:
@@ -101,6 +102,7 @@ class Configuration:
                 overlay[kind, id] = Entry(**value)
             except TypeError as error:
                 raise StoreError(f"the store has an entry {name} that cannot be read: {error}") from error
+        self._stored = overlay
         return compose(file, overlay, self.composed.folder)
 
     def with_file(self, file: Snapshot) -> Composed:
@@ -109,7 +111,7 @@ class Configuration:
 
     async def commit(self, draft: Draft) -> None:
         """To the store. Fails with `StoreError`, and then nothing has changed; else `adopt` comes next."""
-        changes = _changes(self.composed.overlay, draft.composed.overlay)
+        changes = _changes(self._stored, draft.composed.overlay)
         if changes:
             self._committing = True
             try:
@@ -118,6 +120,7 @@ class Configuration:
                 raise StoreError(f"the store was changed by somebody else: {error}") from error
             finally:
                 self._committing = False
+            self._stored = draft.composed.overlay
 
     async def keep(self, draft: Draft) -> None:
         """To the store, if that can be done; the configuration goes on either way."""

@@ -61,6 +61,7 @@ class Draining:
         self._finished = finished
         self._until: dict[str, float] = {}
         self._leaving: set[str] = set()
+        self._handed_over: set[str] = set()
         self._waits: list[Wait] = []
         self._settling: list[Deferred[None]] = []
         self._ticks: list[int] = []
@@ -80,6 +81,7 @@ class Draining:
             self._changed()
         self._until = dict(until)
         self._leaving = set(leaving)
+        self._handed_over &= self._leaving
         self._run()
 
     def until(self, backend_id: str) -> float | None:
@@ -104,7 +106,7 @@ class Draining:
         return done
 
     def wait(self, backend_id: str, seconds: float) -> Deferred[bool]:
-        """True when it has nothing open (or does not drain), False after ``seconds``."""
+        """True when it has nothing open or does not drain, a leaving one when it is gone; else False."""
         wait = Wait(backend_id, self._clock.seconds() + seconds, Deferred(self._forget))
         self._waits.append(wait)
         self._run()
@@ -145,14 +147,17 @@ class Draining:
     def _look(self) -> None:
         if self._has_settled():
             self._settle()
-            gone = [id for id in self._leaving if self._is_over(id)]
+            gone = [id for id in self._leaving - self._handed_over if self._is_over(id)]
             if gone:
-                self._leaving.difference_update(gone)
+                self._handed_over.update(gone)
                 self._finished(gone)
         now = self._clock.seconds()
         for wait in list(self._waits):
-            over = wait.backend_id not in self._until
-            over = over or (self._has_settled() and self.left(wait.backend_id).open == 0)
+            over = wait.backend_id not in self._until or (
+                wait.backend_id not in self._leaving
+                and self._has_settled()
+                and self.left(wait.backend_id).open == 0
+            )
             if over or now >= wait.deadline:
                 self._waits.remove(wait)
                 wait.done.callback(over)

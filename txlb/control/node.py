@@ -175,6 +175,13 @@ class Node:
             self._one_at_a_time(self._amend).addErrback(lambda failure: self.log.failure("change", failure))
         await one.done
 
+    def hasten(self, backend_id: str) -> None:
+        """A removed backend goes now, whatever it has open."""
+        leaving = self.configuration.leaving.get(backend_id)
+        if leaving is not None:
+            leaving.until = time.monotonic()
+            self._sync_drains()
+
     def active_connections(self) -> int:
         """Client connections open now, over all workers."""
         assert self.scoreboard is not None

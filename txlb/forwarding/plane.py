@@ -35,6 +35,7 @@ from txlb.forwarding.access_log import AccessLog, open_access_log
 from txlb.forwarding.beginning import Beginning
 from txlb.forwarding.board import Board
 from txlb.forwarding.client import ClientProtocol
+from txlb.forwarding.draining import Drains
 from txlb.forwarding.http.listener import HttpListener
 from txlb.forwarding.http.origins import Origins
 from txlb.forwarding.listener import Listener
@@ -86,6 +87,8 @@ class ForwardingPlane:
         self._access_log: AccessLog | None = None
         self._snapshot = Snapshot()
         self._backends: dict[str, Backend] = {}
+        self._standings: dict[str, Standing] = {}  # those that are not as usual
+        self._drains = Drains()
         self._pools: dict[str, Pool] = {}
         self._built: dict[str, Built] = {}  # what each pool was made of
         self._weighed: list[Backend] = []  # those of rules whose algorithm weighs load
@@ -142,6 +145,9 @@ class ForwardingPlane:
                     spec.id, spec.host, spec.address, spec.port, spec.weight, spec.max_connections
                 )
                 backend.suspects = self._origins.suspects.raised
+                if standing := self._standings.get(spec.id):
+                    backend.healthy = standing.healthy
+                    self._set_drained(backend, standing)
             else:
                 if (backend.address, backend.port) != (spec.address, spec.port):
                     self._origins.idle.close(backend)
@@ -153,6 +159,7 @@ class ForwardingPlane:
         for name in self._backends.keys() - backends.keys():
             gone = self._backends[name]
             self._origins.idle.close(gone)
+            self._drains.end(name)
             gone.update(gone.host, "", gone.port, 0, None)  # it is nowhere: nothing is kept for it
         self._backends = backends
 
@@ -214,10 +221,14 @@ class ForwardingPlane:
         self._listeners = listeners
 
     def set_standings(self, changes: Sequence[Standing]) -> None:
-        """What control decided about these backends; ids that are not here are none of our business."""
+        """What control decided about these backends; of those that are not here yet, it is remembered."""
         changed: set[Backend] = set()
         fallen: list[Backend] = []
         for standing in changes:
+            if standing.is_default:
+                self._standings.pop(standing.backend_id, None)
+            else:
+                self._standings[standing.backend_id] = standing
             backend = self._backends.get(standing.backend_id)
             if backend is None:
                 continue
@@ -225,7 +236,7 @@ class ForwardingPlane:
                 backend.trust()
             fell = backend.healthy and not standing.healthy
             backend.healthy = standing.healthy
-            backend.drained = standing.drained
+            self._set_drained(backend, standing)
             changed.add(backend)
             if fell:
                 fallen.append(backend)
@@ -254,6 +265,23 @@ class ForwardingPlane:
         """The other workers' scoreboard rows, for algorithms that weigh load."""
         self._siblings = Siblings(rows, self._slices)
         self._siblings.watch(self._weighed)
+
+    def _set_drained(self, backend: Backend, standing: Standing) -> None:
+        backend.drained = standing.drained
+        if standing.drained:
+            self._drains.begin(backend.id, standing.drain_until)
+            self._origins.idle.close(backend)
+        else:
+            self._drains.end(backend.id)
+
+    def _end_drains(self, now: float) -> None:
+        """Cut off what is left of drains whose time is over."""
+        overdue = self._drains.overdue(now)
+        if overdue:
+            for protocol in self._clients():
+                if protocol.backend_id() in overdue:
+                    protocol.cut_off()
+            self._loop.run_deferred()
 
     # -- listening ----------------------------------------------------------------------------
 
@@ -302,6 +330,7 @@ class ForwardingPlane:
             problem = log.take_problem()
             if problem:
                 self.log.error("{problem}", problem=problem)
+        self._end_drains(now)
         self._tell_failures()
         if self._stopping is not None:
             self._check_stopped(now)

@@ -9,9 +9,13 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
-from txlb.control.api.problems import problem, refused
+from txlb.control.api.backends import Backends
+from txlb.control.api.problems import problem, refused, refused_change
 from txlb.control.api.reads import health_answer, metrics_answer
+from txlb.control.api.reload import reload
+from txlb.control.api.rules import Rules
 from txlb.control.node import Node
+from txlb.errors import TxlbError
 
 log = Logger()
 
@@ -24,6 +28,8 @@ class AdminApi:
     def __init__(self, node: Node, reactor: IReactorThreads) -> None:
         self._node = node
         self._reactor = reactor
+        self._backends = Backends(node, reactor)
+        self._rules = Rules(node)
 
     @app.route("/health", methods=["GET"])
     def get_health(self, request: IRequest) -> bytes:
@@ -33,9 +39,65 @@ class AdminApi:
     async def get_metrics(self, request: IRequest) -> bytes:
         return await metrics_answer(self._node, self._reactor, request)
 
+    @app.route("/backends", methods=["GET"])
+    async def get_backends(self, request: IRequest) -> bytes:
+        return await self._backends.all(request)
+
+    @app.route("/backends", methods=["POST"])
+    async def post_backend(self, request: IRequest) -> bytes:
+        return await self._backends.add(request)
+
+    @app.route("/backends/<id>", methods=["GET"])
+    async def get_backend(self, request: IRequest, id: str) -> bytes:
+        return await self._backends.one(request, id)
+
+    @app.route("/backends/<id>", methods=["PATCH"])
+    async def patch_backend(self, request: IRequest, id: str) -> bytes:
+        return await self._backends.patch(request, id)
+
+    @app.route("/backends/<id>", methods=["DELETE"])
+    async def delete_backend(self, request: IRequest, id: str) -> bytes:
+        return await self._backends.remove(request, id)
+
+    @app.route("/backends/<id>/drain", methods=["POST"])
+    async def drain_backend(self, request: IRequest, id: str) -> bytes:
+        return await self._backends.drain(request, id)
+
+    @app.route("/backends/<id>/enable", methods=["POST"])
+    async def enable_backend(self, request: IRequest, id: str) -> bytes:
+        return await self._backends.enable(request, id)
+
+    @app.route("/routing-rules", methods=["GET"])
+    def get_rules(self, request: IRequest) -> bytes:
+        return self._rules.all(request)
+
+    @app.route("/routing-rules", methods=["POST"])
+    async def post_rule(self, request: IRequest) -> bytes:
+        return await self._rules.add(request)
+
+    @app.route("/routing-rules/<id>", methods=["GET"])
+    def get_rule(self, request: IRequest, id: str) -> bytes:
+        return self._rules.one(request, id)
+
+    @app.route("/routing-rules/<id>", methods=["PUT"])
+    async def put_rule(self, request: IRequest, id: str) -> bytes:
+        return await self._rules.put(request, id)
+
+    @app.route("/routing-rules/<id>", methods=["DELETE"])
+    async def delete_rule(self, request: IRequest, id: str) -> bytes:
+        return await self._rules.remove(request, id)
+
+    @app.route("/reload", methods=["POST"])
+    async def post_reload(self, request: IRequest) -> bytes:
+        return await reload(self._node, request)
+
     @app.handle_errors(HTTPException)
     def refuse(self, request: IRequest, failure: Failure) -> bytes:
         return refused(request, failure)
+
+    @app.handle_errors(TxlbError)
+    def refuse_change(self, request: IRequest, failure: Failure) -> bytes:
+        return refused_change(request, failure)
 
     @app.handle_errors(Exception)
     def fail(self, request: IRequest, failure: Failure) -> bytes:

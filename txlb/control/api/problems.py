@@ -12,6 +12,10 @@ from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES
 from twisted.web.iweb import IRequest
 
+from txlb.errors import ConfigError, IdTaken, RevisionMismatch, UnknownId
+
+STATUSES = {ConfigError: 400, UnknownId: 404, IdTaken: 409, RevisionMismatch: 412}
+
 
 def problem(request: IRequest, status: int, *details: str) -> bytes:
     """Make this answer a problem report."""
@@ -38,3 +42,10 @@ def refused(request: IRequest, failure: Failure) -> bytes:
     if error.code == 405:
         request.setHeader(b"allow", ", ".join(sorted(error.valid_methods or ())).encode("ascii"))
     return problem(request, error.code or 500, error.description or "")
+
+
+def refused_change(request: IRequest, failure: Failure) -> bytes:
+    """What is wrong with a change; 503 if it is not the change that is wrong, but us (the store, the end)."""
+    error: Any = failure.value
+    details = error.problems if isinstance(error, ConfigError) else [str(error)]
+    return problem(request, STATUSES.get(type(error), 503), *details)

@@ -7,6 +7,7 @@ Rules:
   closed when its exchange ends.
 * One that waited ``idle_timeout`` is closed, unless its backend had traffic within that time and has no
   more than ``min_per_backend`` waiting.
+* None is kept to a backend that drains.
 * One that leads where its backend is no more (it moved, or left) is closed when its exchange ends.
 * One that announced a client (PROXY protocol) is kept for that client's connection alone, one per backend,
   and is closed with it; `min_per_backend` does not count it.
@@ -74,7 +75,7 @@ class IdleConnections(IdleStore):
             return False
         if connection.version != backend.proxy_protocol:
             return False
-        if backend.idle >= self.max_per_backend or self.total >= self.total_limit:
+        if backend.drained or backend.idle >= self.max_per_backend or self.total >= self.total_limit:
             return False
         owner = connection.owner
         if owner is None:
