@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import site
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,11 +95,12 @@ def makeService(options: Options) -> LoadBalancer:
         from txlb.demo import demo
 
         return demo(reactor)
-    loaded = _load(options)
+    made_up = secrets.token_hex(32)
+    loaded = _load(options, made_up)
     return build(
         loaded.snapshot,
         reactor,
-        load=partial(_load_file, options["config"]),
+        load=partial(_load_file, options["config"], made_up),
         folder=Path(options["config"]).parent,
         warnings=loaded.warnings,
     )
@@ -155,13 +158,17 @@ def _home() -> tuple[str, bool]:
     return home, home in {str(Path(path).resolve()) for path in packages}
 
 
-def _load_file(path: str) -> Loaded:
+def _load_file(path: str, made_up: str) -> Loaded:
+    """``made_up``: the key of affinity cookies if no file has one."""
     from txlb.config.load import load
 
-    return load(path, os.environ)
+    loaded = load(path, os.environ)
+    if loaded.snapshot.secret:
+        return loaded
+    return replace(loaded, snapshot=replace(loaded.snapshot, secret=made_up))
 
 
-def _load(options: Options) -> Loaded:
+def _load(options: Options, made_up: str = "") -> Loaded:
     """The configuration, or the end with every error on its own line."""
     if options["demo"]:
         from txlb.demo import DemoConfiguration
@@ -171,6 +178,6 @@ def _load(options: Options) -> Loaded:
     if folder not in sys.path:
         sys.path.append(folder)  # last: what lies beside the file shadows nothing
     try:
-        return _load_file(options["config"])
+        return _load_file(options["config"], made_up)
     except ConfigError as error:
         raise SystemExit(str(error)) from error

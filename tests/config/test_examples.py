@@ -10,9 +10,13 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_loads_without_a_warning(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_example_loads_without_a_warning(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("the same on every node")
     monkeypatch.syspath_prepend(str(path.parent))  # as twistd does
-    assert load(path, {}).warnings == ()
+    assert load(path, {"TXLB_SECRET_FILE": str(secret)}).warnings == ()
 
 
 def test_the_smallest_is_small() -> None:

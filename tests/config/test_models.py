@@ -131,7 +131,6 @@ def test_every_key_reaches_its_spec() -> None:
 @pytest.mark.parametrize(
     ("default", "other", "path"),
     [
-        ("secret_file: null", "secret_file: key", "secret_file"),
         ("tls_handshake: 5s", "tls_handshake: 6s", "timeouts.tls_handshake"),
         ("udp_idle: 60s", "udp_idle: 1s", "timeouts.udp_idle"),
         ("interval: 5s", "interval: 1s", "health_check.interval"),
@@ -151,7 +150,6 @@ def test_every_key_reaches_its_spec() -> None:
         ("health_check: off", "health_check: {type: http}", "backends[0].health_check"),
         ("health_check: off", "health_check_path: /health", "backends[0].health_check_path"),
         ("    tls: null\n    proxy_protocol: null", "    tls: {ca: x}", "backends[0].tls"),
-        ("session_sticky: false", "session_sticky: {cookie: x}", "routing_rules[0].session_sticky"),
         ("fallback: null", "fallback: other", "routing_rules[0].fallback"),
     ],
 )

@@ -420,3 +420,27 @@ def test_before_its_first_rebuild_a_member_is_found_all_the_same() -> None:
     it = Pool("rule", round_robin, [])
     it.set_members(backends("A1 B1"))
     assert set(ids(it, 4)) == {"A", "B"}
+
+
+def test_who_belongs_to_a_backend_gets_it_while_it_drains_and_whatever_its_weight() -> None:
+    home, other = Backend("a", "h", "10.0.0.1", 80, 0), Backend("b", "h", "10.0.0.2", 80)
+    pool = Pool("rule", round_robin, [home, other])
+    home.drained, home.drain_until = True, 10.0
+    lease = pool.acquire_this(home, 5.0)
+    assert lease is not None and home.active_connections == 1
+    assert pool.acquire_this(home, 10.0) is None
+    home.drained = False
+    home.limit = 1
+    assert pool.acquire_this(home, 11.0) is None  # full
+    lease.release(outcome.CONNECT_REFUSED, 11.0)
+    assert pool.acquire_this(home, 11.5) is None  # avoided
+    home.healthy = False
+    assert pool.acquire_this(home, 13.0) is None
+    home.healthy = True
+    home.address = ""
+    assert pool.acquire_this(home, 13.0) is None
+    home.address = "10.0.0.1"
+    pool.replace([other])
+    assert pool.acquire_this(home, 13.0) is None  # no member any more
+    pool.replace([home, other])
+    assert pool.acquire_this(home, 13.0) is not None

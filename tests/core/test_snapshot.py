@@ -79,7 +79,7 @@ def test_decode_gives_back_what_was_encoded(snapshot: Snapshot):
 
 def test_every_field_of_a_snapshot_travels():
     odd = Snapshot(
-        generation=7, node_id="n", workers=3, metrics_bind="m:1", store="/s",
+        generation=7, node_id="n", workers=3, metrics_bind="m:1", store="/s", secret_file="/k", secret="ab",
         admin_allowed_backends=("10.0.0.0/8",),
         admin=model.AdminSpec(None, "/t", model.AdminTlsSpec("/c", "/k", "1.3"), ("h",)),
         limits=model.LimitsSpec(1, 2, 3, 4, 5),
@@ -89,7 +89,7 @@ def test_every_field_of_a_snapshot_travels():
         listeners=(ListenerSpec("l", ("a:1", "b:2"), "tcp", ("10.0.0.0/8",), "append", "off"),),
         backends=(BackendSpec("b", "h", 1, 2, 3, "10.0.0.1"),),
         rules=(RuleSpec("r", ("b",), ("l",), "*.x", "/p", AlgorithmSpec("m:C", (("k", 1.5), ("n", None))),
-                        model.RetriesSpec(1, 0.5, 3.0, 4), 0.25),),
+                        model.RetriesSpec(1, 0.5, 3.0, 4), 0.25, "lb"),),
         error_responses=(ErrorResponseSpec(503, "text/html", "<p>é"),),
     )  # fmt: skip
     default = Snapshot()

@@ -12,6 +12,7 @@ Rules:
 * An algorithm has no options but its own.
 * A listener that takes PROXY headers trusts somebody.
 * A request line fits into a head; the idle minimum is not above its maximum.
+* Stickiness is by cookie on http listeners, by address on others: a rule is for one or the other.
 * What is odd but works is a warning: backends without a rule, rules whose weights
   are all 0, listeners without a rule, trust in everybody.
 * An admin port that others can reach asks for tokens and speaks TLS.
@@ -57,6 +58,7 @@ class Draft:
     metrics: Metrics | None
     limits: Limits | None
     idle_connections: IdleConnections | None
+    secret_file: str | None = None
     admin_bad: frozenset[str] = frozenset()
     whole: bool = True
 
@@ -70,6 +72,7 @@ def draft_of(configuration: Configuration) -> Draft:
         configuration.metrics,
         configuration.limits,
         configuration.idle_connections,
+        configuration.secret_file,
     )
 
 
@@ -122,6 +125,7 @@ class Examination:
                 path: Path = ("routing_rules", item.index)
                 self._references((*path, "listeners"), item.model.listeners or (), listeners, "listener")
                 self._references((*path, "backends"), item.model.backends, backends, "backend")
+                self._stickiness(path, item.model)
                 for option, why in misplaced(item.model.algorithm):
                     self._error((*path, "algorithm", option), why)
         self._same_match()
@@ -147,6 +151,22 @@ class Examination:
             elif id in seen:
                 self._error((*path, index), f"{id} is listed twice")
             seen.add(id)
+
+    def _stickiness(self, path: Path, rule: RoutingRule) -> None:
+        if rule.session_sticky is None or rule.listeners is None:
+            return
+        protocols = {
+            item.model.protocol
+            for item in self.draft.listeners
+            if item.model is not None and item.id in rule.listeners
+        }
+        if "http" not in protocols:
+            if protocols and rule.session_sticky.cookie is not None:
+                self._error((*path, "session_sticky", "cookie"), "needs an http listener: write true")
+        elif len(protocols) > 1:
+            self._error(
+                (*path, "session_sticky"), "makes no sense for http and other listeners at once: two rules"
+            )
 
     def _binds(self) -> None:
         claimed: dict[int, list[tuple[str, str]]] = {}  # port: addresses, and who has them
@@ -259,6 +279,11 @@ class Examination:
                 continue
             used.update(rule.backends)
             served.update(everywhere if rule.listeners is None else rule.listeners)
+            if rule.session_sticky is not None and draft.secret_file is None:
+                self._warn(
+                    ("routing_rules", item.index, "session_sticky"),
+                    "without secret_file cookies mean nothing after a restart, or to another node",
+                )
             if not any(weights.get(id, 1) for id in rule.backends):
                 self._warn(
                     ("routing_rules", item.index, "backends"), "all of them have weight 0: it answers 503"

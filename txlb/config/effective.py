@@ -35,6 +35,7 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
         "admin": {**_admin(snapshot.admin), "allowed_backends": list(snapshot.admin_allowed_backends)},
         "metrics": {"bind": snapshot.metrics_bind},
         "store": snapshot.store,
+        "secret_file": snapshot.secret_file,
         "limits": {
             "max_connections": "auto" if limits.max_connections is None else limits.max_connections,
             "request_line": show_size(limits.request_line),
@@ -93,6 +94,7 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
                     "min_per_second": one.retries.min_per_second,
                 },
                 "panic_threshold": show_percent(one.panic_threshold),
+                "session_sticky": False if one.sticky is None else {"cookie": one.sticky},
             }
             for one in snapshot.rules
         ],

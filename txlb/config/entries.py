@@ -131,6 +131,18 @@ class Retries(Section):
     )
 
 
+class Sticky(Section):
+    """How a client stays with its backend."""
+
+    cookie: Annotated[str | None, nullable(kinds.COOKIE)] = key(
+        None, "Name of the affinity cookie; left out: `txlb-` and the rule's id.", "lb"
+    )
+
+
+def _sticky(value: object) -> object:
+    return {} if value is True else None if value is False else value
+
+
 class RoutingRule(Section):
     """Which requests go to which backends, and how one of them is chosen.
 
@@ -164,8 +176,10 @@ class RoutingRule(Section):
     backends: Annotated[tuple[Id, ...], Field(min_length=1)] = key(
         REQUIRED, "Ids of the backends that serve it.", ["web-1", "web-2"]
     )
-    session_sticky: Annotated[bool, reserved(kinds.ANYTHING, False)] = key(
-        False, "Whether a client stays with its backend."
+    session_sticky: Annotated[Sticky | None, BeforeValidator(_sticky), Or({"type": "boolean"})] = key(
+        False,
+        "Whether a client stays with its backend: `true`, or a mapping with the name of the cookie. On tcp"
+        " and udp listeners it does so by its address, and the algorithm is `ip_hash`.",
     )
     retries: Retries = key({}, "How often a request may be tried again.")
     panic_threshold: Annotated[float, kinds.PERCENT] = key(

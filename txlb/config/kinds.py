@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -25,6 +26,7 @@ from txlb.config.values import shown
 
 REFERENCE = r"\$\{"
 RESERVED = "x-reserved"  # in a schema: this key does not work yet
+COOKIE_PATTERN = "[A-Za-z0-9._-]{1,64}"
 Json = dict[str, Any]
 
 
@@ -151,6 +153,13 @@ def _path(value: object) -> str:
     return text
 
 
+def _cookie(value: object) -> str:
+    text = values.as_text(value, "the name of a cookie")
+    if not re.fullmatch(COOKIE_PATTERN, text):
+        raise ValueError(f"{shown(text)} is not the name of a cookie: letters, digits, . _ and - only")
+    return text
+
+
 def _body(value: object) -> str:
     text = values.as_text(value, "text")
     if len(text.encode()) > 65536:
@@ -189,6 +198,7 @@ LISTENER_BIND = Kind("address", addresses.parse_listener_bind, {"type": "string"
 ADMIN_BIND = Kind("address", addresses.parse_admin_bind, {"type": "string"})
 HOST = Kind("host", addresses.parse_host, {"type": "string"})
 RULE_HOST = Kind("host", addresses.parse_rule_host, {"type": "string"})
+COOKIE = Kind("name", _cookie, text_schema(COOKIE_PATTERN))
 NETWORK = Kind("network", addresses.parse_network, {"type": "string"})
 PATH_PREFIX = Kind("path", addresses.parse_path_prefix, text_schema(r"/[^?#*\s]*"))
 BOOLEAN = Kind("`true` or `false`", _boolean, {"type": "boolean"})

@@ -16,6 +16,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +100,17 @@ def _validate(document: Document, base: Path) -> Loaded:
     examination.run()
     findings += examination.errors
     responses = _error_responses(configuration, document.data, base, findings)
+    secret = _secret(configuration, base, findings)
     problems = document.located(findings)
     if problems or configuration is None:
         raise ConfigError(map(str, problems))
     warnings = Document(document.source, None, place=document.place).located(examination.warnings)
-    return Loaded(_snapshot(configuration, responses, base), tuple(map(str, warnings)))
+    return Loaded(_snapshot(configuration, responses, secret, base), tuple(map(str, warnings)))
 
 
-def _snapshot(configuration: Configuration, responses: tuple[ErrorResponseSpec, ...], base: Path) -> Snapshot:
+def _snapshot(
+    configuration: Configuration, responses: tuple[ErrorResponseSpec, ...], secret: str, base: Path
+) -> Snapshot:
     limits, idle, log = configuration.limits, configuration.idle_connections, configuration.access_log
     return Snapshot(
         node_id=configuration.node.id or _host_name(),
@@ -115,6 +119,8 @@ def _snapshot(configuration: Configuration, responses: tuple[ErrorResponseSpec, 
         admin_allowed_backends=configuration.admin.allowed_backends,
         metrics_bind=configuration.metrics.bind,
         store=None if configuration.store is None else str(base / configuration.store),
+        secret_file=None if configuration.secret_file is None else str(base / configuration.secret_file),
+        secret=secret,
         limits=LimitsSpec(
             limits.max_connections, limits.request_line, limits.head, limits.fields, limits.body
         ),
@@ -177,6 +183,7 @@ def rule_spec(rule: RoutingRule, id: str) -> RuleSpec:
         algorithm,
         retries,
         rule.panic_threshold,
+        None if rule.session_sticky is None else rule.session_sticky.cookie or f"txlb-{rule.id or id}",
     )
 
 
@@ -223,6 +230,22 @@ def _error_responses(
                 continue
         specs.append(ErrorResponseSpec(int(status), response.content_type, body or ""))
     return tuple(sorted(specs, key=lambda spec: spec.status))
+
+
+def _secret(configuration: Configuration | None, base: Path, findings: list[Finding]) -> str:
+    """The key of affinity cookies, hex; "" if no file has it."""
+    if configuration is None or configuration.secret_file is None:
+        return ""
+    path = base / configuration.secret_file
+    try:
+        with path.open("rb") as file:
+            raw = file.read(65537)
+    except OSError as error:
+        findings.append(Finding(("secret_file",), f"{path} cannot be read: {error.strerror}"))
+        return ""
+    if not 16 <= len(raw.strip()) <= 65536:
+        findings.append(Finding(("secret_file",), f"{path} must hold at least 16 bytes, at most 64KiB"))
+    return blake2b(raw.strip(), digest_size=32).hexdigest()
 
 
 def _body_of(path: Path) -> str:

@@ -50,7 +50,11 @@ class Configuration(Section):
         " not there. Relative to the configuration file. Fixed until restart.",
         "/var/lib/txlb/store.db",
     )
-    secret_file: Annotated[None, kinds.NOTHING] = key(None, "Key of affinity cookies.")
+    secret_file: Annotated[str | None, nullable(kinds.FILE)] = key(
+        None,
+        "A file of 16 bytes or more, the same on all nodes: the key of affinity cookies. `null` = one that is"
+        " made up at the start. Relative to the configuration file.",
+    )
     limits: Limits = key({}, "What one client may ask for.")
     timeouts: Timeouts = key({}, "Every deadline.")
     idle_connections: IdleConnections = key({}, "Connections to backends that wait for the next request.")

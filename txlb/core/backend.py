@@ -53,6 +53,7 @@ class Backend(Answers):
         "connect_failures",
         "connections",
         "doubt",
+        "drain_until",
         "drained",
         "elsewhere",
         "errors",
@@ -83,6 +84,7 @@ class Backend(Answers):
     limit: int  # leases at a time; UNLIMITED = no limit
     healthy: bool
     drained: bool
+    drain_until: float  # monotonic seconds: who belongs to it may come till then; meaningless unless drained
     avoid_until: float  # monotonic seconds; 0.0 = nothing against it
     doubt: Doubt | None  # None = nobody doubts it
     suspected: str  # why, until that is told; "" = told, or nothing to tell
@@ -118,6 +120,7 @@ class Backend(Answers):
         self.limit = UNLIMITED if max_connections is None else max_connections
         self.healthy = True
         self.drained = False
+        self.drain_until = 0.0
         self.avoid_until = 0.0
         self.doubt = None
         self.suspected = ""

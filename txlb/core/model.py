@@ -149,6 +149,7 @@ class RuleSpec:
     algorithm: AlgorithmSpec = field(default_factory=AlgorithmSpec)
     retries: RetriesSpec = field(default_factory=RetriesSpec)
     panic_threshold: float = 0.0  # share of eligible backends; 0.0 = no panic
+    sticky: str | None = None  # name of the affinity cookie; None = clients do not stay with their backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,8 @@ class Snapshot:
     admin_allowed_backends: tuple[str, ...] = ()  # networks, CIDR notation
     metrics_bind: str | None = None
     store: str | None = None  # path of the SQLite file; None = memory
+    secret_file: str | None = None
+    secret: str = field(default="", repr=False)  # key of affinity cookies, hex; never shown, never logged
     limits: LimitsSpec = field(default_factory=LimitsSpec)
     timeouts: TimeoutsSpec = field(default_factory=TimeoutsSpec)
     idle_connections: IdleConnectionsSpec = field(default_factory=IdleConnectionsSpec)

@@ -15,6 +15,7 @@ Rules:
   every rebuild, and at once when nothing was found after a change (`standing_changed`).
 * An algorithm that raises or answers nonsense costs nobody a request: round robin picks instead,
   ``algorithm_errors`` counts it and ``take_problem`` tells it once.
+* A client that belongs to a backend (`acquire_this`) may have it while it drains, and whatever its weight.
 * Membership changes at once (`set_members`); the fresh algorithm takes over when its ``rebuild`` is through
   (`rebuild_steps`, in slices that the caller drives). Until then the old one picks and its picks are checked.
 * Who was replaced is told (``retire``); `close` ends a pool whose rule is gone.
@@ -32,6 +33,7 @@ from txlb.core.algorithms.round_robin import RoundRobin
 from txlb.core.answers import Answers
 from txlb.core.backend import Backend
 from txlb.core.retry_budget import RetryBudget
+from txlb.core.stickiness import Affinity
 
 #: Who is usable.
 ELIGIBLE: Final = 0  # those that are (`Backend.is_eligible`)
@@ -88,6 +90,7 @@ class Pool(Answers):
         self.max_retries = 2
         self.budget = RetryBudget(0.2, 10.0, 10.0)
         self.panic_threshold = 0.0
+        self.affinity: Affinity | None = None
         self.retries = 0
         self.panic_picks = 0
         self.answered_at = 0.0  # when one of its backends last began an answer
@@ -149,6 +152,22 @@ class Pool(Answers):
             self._count()
             lease = self._last_resort(tried, now)
         return lease
+
+    def acquire_this(self, backend: Backend, now: float) -> Lease | None:
+        """``backend``, to which a client belongs, whatever the algorithm says; None if it cannot serve."""
+        if (
+            backend.active_connections >= backend.limit
+            or backend.avoid_until > now
+            or not backend.healthy
+            or not backend.address
+            or (backend.drained and backend.drain_until <= now)
+            or not self._is_member(backend)
+        ):
+            return None
+        backend.active_connections += 1
+        backend.requests += 1
+        backend.touch()
+        return Lease(backend, self, now)
 
     def takes(self, backend: Backend) -> bool:
         """It may get traffic now, room aside."""
@@ -238,11 +257,19 @@ class Pool(Answers):
     def set_members(self, backends: list[Backend]) -> None:
         """New membership. Who left gets nothing more from now on; who came, after the rebuild."""
         self._members = {backend.id: backend for backend in backends}
+        if self.affinity is not None:
+            self.affinity.set_members(backends)
         self._check_members = True
         self._stale = True
         self._counted = False
         if not self._usable:
             self._count()
+
+    def set_affinity(self, affinity: Affinity | None) -> None:
+        """Clients stay with their backend by this cookie; None: they do not."""
+        if affinity is not None:
+            affinity.set_members(list(self._members.values()))
+        self.affinity = affinity
 
     def standing_changed(self) -> None:
         """A member's health, drain or weight is another; a rebuild should follow."""

@@ -50,6 +50,8 @@ def encode(snapshot: Snapshot, columns: Columns) -> Generator[bytes, None, None]
         "admin_allowed_backends": snapshot.admin_allowed_backends,
         "metrics_bind": snapshot.metrics_bind,
         "store": snapshot.store,
+        "secret_file": snapshot.secret_file,
+        "secret": snapshot.secret,
         "limits": asdict(snapshot.limits),
         "timeouts": asdict(snapshot.timeouts),
         "idle_connections": asdict(snapshot.idle_connections),
@@ -103,6 +105,8 @@ def decode(data: bytes) -> Generator[None, None, tuple[Snapshot, Columns]]:
         admin_allowed_backends=tuple(head["admin_allowed_backends"]),
         metrics_bind=head["metrics_bind"],
         store=head["store"],
+        secret_file=head["secret_file"],
+        secret=head["secret"],
         limits=LimitsSpec(**head["limits"]),
         timeouts=TimeoutsSpec(**head["timeouts"]),
         idle_connections=IdleConnectionsSpec(**head["idle_connections"]),
@@ -146,6 +150,7 @@ def _rule_head(rule: RuleSpec) -> dict[str, Any]:
         "algorithm": [rule.algorithm.name, rule.algorithm.options],
         "retries": asdict(rule.retries),
         "panic_threshold": rule.panic_threshold,
+        "sticky": rule.sticky,
     }
 
 
@@ -160,6 +165,7 @@ def _rule(row: dict[str, Any], backends: list[str]) -> RuleSpec:
         algorithm=AlgorithmSpec(name, tuple((key, value) for key, value in options)),
         retries=RetriesSpec(**row["retries"]),
         panic_threshold=row["panic_threshold"],
+        sticky=row["sticky"],
     )
 
 

@@ -26,10 +26,11 @@ from twisted.logger import Logger
 
 from txlb.core.algorithms import WEIGH_LOAD, factory_for
 from txlb.core.backend import Backend
-from txlb.core.model import AccessLogSpec, AlgorithmSpec, BackendSpec, Snapshot
+from txlb.core.model import AccessLogSpec, AlgorithmSpec, BackendSpec, RuleSpec, Snapshot
 from txlb.core.pool import Pool
 from txlb.core.scoreboard import Columns
 from txlb.core.standing import Standing
+from txlb.core.stickiness import Affinity
 from txlb.extensions import find_algorithm
 from txlb.forwarding.access_log import AccessLog, open_access_log
 from txlb.forwarding.beginning import Beginning
@@ -53,6 +54,7 @@ RESERVED_DESCRIPTORS = 128
 MOVES = 16  # exchanges moved away from a backend per step
 Report = Callable[[list[tuple[str, str]]], None]
 VERSIONS = {None: 0, "v1": 1, "v2": 2}  # of PROXY headers
+FOREVER = float("inf")
 Built = tuple[AlgorithmSpec, tuple[BackendSpec, ...]]
 #: By protocol, who makes the live object of a listener: (id, loop, origins, log).
 FACTORIES: dict[str, Callable[[str, Loop, Origins, AccessLog], Listener]] = {"http": HttpListener}
@@ -171,23 +173,28 @@ class ForwardingPlane:
         weighed: dict[Backend, None] = {}
         for spec in snapshot.rules:
             names = [name for name in spec.backends if name in backends]
-            built[spec.id] = (spec.algorithm, tuple(backends[name] for name in names))
+            algorithm = _algorithm_of(spec, snapshot)
+            built[spec.id] = (algorithm, tuple(backends[name] for name in names))
             members = [self._backends[name] for name in names]
-            if spec.algorithm.name in WEIGH_LOAD:
+            if algorithm.name in WEIGH_LOAD:
                 weighed.update(dict.fromkeys(members))
             pool = self._pools.get(spec.id)
             if pool is None:
-                pool = Pool(spec.id, factory_for(spec.algorithm, find_algorithm), [])
+                pool = Pool(spec.id, factory_for(algorithm, find_algorithm), [])
                 fresh = True
             else:
                 fresh = built[spec.id] != self._built[spec.id]
                 if fresh:
-                    pool.set_algorithm(factory_for(spec.algorithm, find_algorithm))
+                    pool.set_algorithm(factory_for(algorithm, find_algorithm))
             fresh = fresh or pool.panic_threshold != spec.panic_threshold
             pool.panic_threshold = spec.panic_threshold
             retries = spec.retries
             pool.max_retries = retries.max
             pool.budget.configure(retries.budget, retries.window, float(retries.min_per_second))
+            affinity = None
+            if spec.sticky is not None:
+                affinity = Affinity(spec.sticky, spec.path_prefix or "/", bytes.fromhex(snapshot.secret))
+            pool.set_affinity(affinity)
             pools[spec.id] = pool
             if fresh:
                 pool.set_members(members)
@@ -268,6 +275,7 @@ class ForwardingPlane:
 
     def _set_drained(self, backend: Backend, standing: Standing) -> None:
         backend.drained = standing.drained
+        backend.drain_until = FOREVER if standing.drain_until is None else standing.drain_until
         if standing.drained:
             self._drains.begin(backend.id, standing.drain_until)
             self._origins.idle.close(backend)
@@ -433,3 +441,11 @@ class ForwardingPlane:
                 if len(found) >= limit:
                     break
         return found
+
+
+def _algorithm_of(rule: RuleSpec, snapshot: Snapshot) -> AlgorithmSpec:
+    """Clients of streams and flows have no cookie: they stay with their backend by their address."""
+    if rule.sticky is None or rule.listeners is None:
+        return rule.algorithm
+    protocols = {listener.protocol for listener in snapshot.listeners if listener.id in rule.listeners}
+    return rule.algorithm if "http" in protocols else AlgorithmSpec("ip_hash")

@@ -8,6 +8,8 @@ Rules:
 * What fails before the first byte of an answer goes to a backend that was not tried yet, as far as
   `core.http.retry`, the rule's ``max`` and its budget allow. Until then what was sent of the request
   is held (`hold`).
+* A client that belongs to a backend by its affinity cookie gets that one while it can serve; whoever else
+  answers binds the client anew (`binding`).
 * While a backend owes the first byte, the exchange stands in that backend's line, in the order of
   asking (``older``, ``newer``): its head says whether the backend hangs.
 * What cannot be sent becomes an answer of our own (502, 503, 504).
@@ -23,7 +25,8 @@ from txlb.core.backend import Backend
 from txlb.core.http.forward import request_head
 from txlb.core.http.head import RequestHead
 from txlb.core.http.retry import IDEMPOTENT, may_repeat
-from txlb.core.pool import Lease
+from txlb.core.pool import Lease, Pool
+from txlb.core.stickiness import Affinity
 from txlb.forwarding.http.hold import RequestHold
 from txlb.forwarding.http.record import HttpRecord
 from txlb.forwarding.http.sides import BackendSide, ClientSide
@@ -47,6 +50,10 @@ class Dispatch(HttpRecord):
     resent: bool
     request_done: bool
     answer_begun: bool
+    home: Backend | None  # whom the client belongs to, by its cookie
+    binding: (
+        bytes  # field lines of the answer that bind the client to its backend; b"" = it knows, or need not
+    )
     asked_at: float  # the backend owes an answer since then; 0.0 = it does not
     older: Dispatch | None  # in the line of ``last_backend``
     newer: Dispatch | None
@@ -66,6 +73,8 @@ class Dispatch(HttpRecord):
         self.resent = False
         self.request_done = False
         self.answer_begun = False
+        self.home = None
+        self.binding = b""
         self.asked_at = 0.0
         self.older = None
         self.newer = None
@@ -104,7 +113,11 @@ class Dispatch(HttpRecord):
         if pool is None:
             return
         settings = self.settings
-        lease = pool.acquire(self, self.tried, settings.loop.now)
+        lease = None
+        if pool.affinity is not None and self.tried is None:
+            lease = self._at_home(pool, pool.affinity)
+        if lease is None:
+            lease = pool.acquire(self, self.tried, settings.loop.now)
         if lease is None:
             if self.tries == 0:
                 self.answer(503, ends.NO_BACKEND)
@@ -115,10 +128,19 @@ class Dispatch(HttpRecord):
             pool.retries += 1
         self._go_to(lease)
 
+    def _at_home(self, pool: Pool, affinity: Affinity) -> Lease | None:
+        home = self.home = affinity.backend_of(self.head.fields.get(b"cookie"))
+        return None if home is None else pool.acquire_this(home, self.settings.loop.now)
+
     def _go_to(self, lease: Lease) -> None:
         self.lease = lease
         self.attempts += 1
         backend = lease.backend
+        pool = self.pool
+        if pool is not None and pool.affinity is not None:
+            moved = backend is not self.home
+            secure = self.settings.policy.scheme == b"https"
+            self.binding = pool.affinity.fields_for(backend, secure) if moved else b""
         self.last_backend = backend
         side = self.settings.origins.take(backend, self)
         if side is None:
@@ -182,6 +204,10 @@ class Dispatch(HttpRecord):
             host = f"[{backend.host}]" if ":" in backend.host else backend.host
             self.head.fallback_host = f"{host}:{backend.port}".encode("ascii")
         head = request_head(self.head, settings.policy, client.trusted, client.suffix)
+        if self.home is not None or self.binding:
+            pool = self.pool
+            if pool is not None and pool.affinity is not None:
+                head = pool.affinity.hide(head)
         hold = self.hold
         if hold is None:
             side.send(head)

@@ -107,6 +107,8 @@ class Exchange(Dispatch):
             ending += CLOSE
         elif self.head.minor == 0:
             ending += KEEP_ALIVE
+        if self.binding:
+            ending += self.binding
         return response_head(head, data, end, ending, drop)
 
     def send_to_client(self, data: bytes) -> None:
@@ -143,7 +145,7 @@ class Exchange(Dispatch):
         self.answered_by_backend = True
         self.status = 101
         self.first_byte_at = settings.loop.now
-        out = response_head(head, data, end, b"", False)
+        out = response_head(head, data, end, self.binding, False)
         self.send_to_client(data[: end + 4] if out is None else out)
         early = self.client.tunnel_opened()
         relay = Relay(settings.loop, self, self.client.transport, side.transport, settings.tunnel_idle)
