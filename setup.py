@@ -35,6 +35,7 @@ NOT_COMPILED = (
     "txlb/net/sockets.py",
     "txlb/forwarding/log_writer.py",
     "txlb/forwarding/plane.py",
+    "txlb/forwarding/rules.py",
     "txlb/forwarding/rebuilds.py",
     "txlb/forwarding/siblings.py",
 )

@@ -265,12 +265,6 @@ class Pool(Answers):
         if not self._usable:
             self._count()
 
-    def set_affinity(self, affinity: Affinity | None) -> None:
-        """Clients stay with their backend by this cookie; None: they do not."""
-        if affinity is not None:
-            affinity.set_members(list(self._members.values()))
-        self.affinity = affinity
-
     def standing_changed(self) -> None:
         """A member's health, drain or weight is another; a rebuild should follow."""
         self._counted = False

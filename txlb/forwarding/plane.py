@@ -24,14 +24,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from txlb.core.algorithms import WEIGH_LOAD, factory_for
 from txlb.core.backend import Backend
-from txlb.core.model import AccessLogSpec, AlgorithmSpec, BackendSpec, RuleSpec, Snapshot
-from txlb.core.pool import Pool
+from txlb.core.model import AccessLogSpec, Snapshot
 from txlb.core.scoreboard import Columns
 from txlb.core.standing import Standing
-from txlb.core.stickiness import Affinity
-from txlb.extensions import find_algorithm
 from txlb.forwarding.access_log import AccessLog, open_access_log
 from txlb.forwarding.beginning import Beginning
 from txlb.forwarding.board import Board
@@ -41,6 +37,7 @@ from txlb.forwarding.http.listener import HttpListener
 from txlb.forwarding.http.origins import Origins
 from txlb.forwarding.listener import Listener
 from txlb.forwarding.rebuilds import Rebuilds
+from txlb.forwarding.rules import Rules
 from txlb.forwarding.siblings import Siblings
 from txlb.forwarding.suspects import line_of
 from txlb.net.hosting import HostedLoop
@@ -55,7 +52,6 @@ MOVES = 16  # exchanges moved away from a backend per step
 Report = Callable[[list[tuple[str, str]]], None]
 VERSIONS = {None: 0, "v1": 1, "v2": 2}  # of PROXY headers
 FOREVER = float("inf")
-Built = tuple[AlgorithmSpec, tuple[BackendSpec, ...]]
 #: By protocol, who makes the live object of a listener: (id, loop, origins, log).
 FACTORIES: dict[str, Callable[[str, Loop, Origins, AccessLog], Listener]] = {"http": HttpListener}
 
@@ -91,9 +87,7 @@ class ForwardingPlane:
         self._backends: dict[str, Backend] = {}
         self._standings: dict[str, Standing] = {}  # those that are not as usual
         self._drains = Drains()
-        self._pools: dict[str, Pool] = {}
-        self._built: dict[str, Built] = {}  # what each pool was made of
-        self._weighed: list[Backend] = []  # those of rules whose algorithm weighs load
+        self._rules = Rules(self._rebuilds)
         self._listeners: dict[str, Listener] = {}
         self._sockets: dict[str, list[Serving]] = {}
         self._stopping: Deferred[None] | None = None
@@ -111,11 +105,11 @@ class ForwardingPlane:
         self._apply_log(snapshot.access_log)
         self._apply_origins(snapshot)
         self._apply_backends(snapshot)
-        self._apply_rules(snapshot)
+        self._rules.apply(snapshot, self._backends, bool(self._sockets))
         self._apply_listeners(snapshot)
-        self._board.assign(columns, self._listeners, self._pools, self._backends)
+        self._board.assign(columns, self._listeners, self._rules.pools, self._backends)
         self._board.generation(snapshot.generation)
-        self._siblings.watch(self._weighed)
+        self._siblings.watch(self._rules.weighed)
 
     def _apply_log(self, spec: AccessLogSpec) -> None:
         if spec == self._access_log_spec:
@@ -165,55 +159,6 @@ class ForwardingPlane:
             gone.update(gone.host, "", gone.port, 0, None)  # it is nowhere: nothing is kept for it
         self._backends = backends
 
-    def _apply_rules(self, snapshot: Snapshot) -> None:
-        pools: dict[str, Pool] = {}
-        backends = {spec.id: spec for spec in snapshot.backends}
-        built: dict[str, Built] = {}
-        changed: list[Pool] = []
-        weighed: dict[Backend, None] = {}
-        for spec in snapshot.rules:
-            names = [name for name in spec.backends if name in backends]
-            algorithm = _algorithm_of(spec, snapshot)
-            built[spec.id] = (algorithm, tuple(backends[name] for name in names))
-            members = [self._backends[name] for name in names]
-            if algorithm.name in WEIGH_LOAD:
-                weighed.update(dict.fromkeys(members))
-            pool = self._pools.get(spec.id)
-            if pool is None:
-                pool = Pool(spec.id, factory_for(algorithm, find_algorithm), [])
-                fresh = True
-            else:
-                fresh = built[spec.id] != self._built[spec.id]
-                if fresh:
-                    pool.set_algorithm(factory_for(algorithm, find_algorithm))
-            fresh = fresh or pool.panic_threshold != spec.panic_threshold
-            pool.panic_threshold = spec.panic_threshold
-            retries = spec.retries
-            pool.max_retries = retries.max
-            pool.budget.configure(retries.budget, retries.window, float(retries.min_per_second))
-            affinity = None
-            if spec.sticky is not None:
-                affinity = Affinity(spec.sticky, spec.path_prefix or "/", bytes.fromhex(snapshot.secret))
-            pool.set_affinity(affinity)
-            pools[spec.id] = pool
-            if fresh:
-                pool.set_members(members)
-                changed.append(pool)
-        for gone in self._pools.keys() - pools.keys():
-            self._rebuilds.forget(self._pools[gone])
-            self._pools[gone].close()
-        self._pools = pools
-        self._built = built
-        self._rebuild(changed)
-        self._weighed = list(weighed)
-
-    def _rebuild(self, pools: list[Pool]) -> None:
-        if self._sockets:
-            self._rebuilds.want(pools)
-        else:  # nobody waits
-            for pool in pools:
-                pool.rebuild()
-
     def _apply_listeners(self, snapshot: Snapshot) -> None:
         assert self._access_log is not None
         listeners: dict[str, Listener] = {}
@@ -223,7 +168,7 @@ class ForwardingPlane:
                 make = FACTORIES[spec.protocol]
                 listener = make(spec.id, self._loop, self._origins, self._access_log)
                 listener.draining = self._stopping is not None
-            listener.configure(spec, snapshot, self._pools)
+            listener.configure(spec, snapshot, self._rules.pools)
             listeners[spec.id] = listener
         self._listeners = listeners
 
@@ -247,10 +192,7 @@ class ForwardingPlane:
             changed.add(backend)
             if fell:
                 fallen.append(backend)
-        pools = [pool for pool in self._pools.values() if pool.has_any(changed)]
-        for pool in pools:
-            pool.standing_changed()
-        self._rebuild(pools)
+        self._rules.standings_changed(changed, bool(self._sockets))
         for backend in fallen:
             self._origins.idle.close(backend)
             self._slices.start(self._move_away(backend))
@@ -271,7 +213,7 @@ class ForwardingPlane:
     def watch_siblings(self, rows: Sequence[memoryview]) -> None:
         """The other workers' scoreboard rows, for algorithms that weigh load."""
         self._siblings = Siblings(rows, self._slices)
-        self._siblings.watch(self._weighed)
+        self._siblings.watch(self._rules.weighed)
 
     def _set_drained(self, backend: Backend, standing: Standing) -> None:
         backend.drained = standing.drained
@@ -356,7 +298,7 @@ class ForwardingPlane:
                     )
             loop.last_failure = loop.wheel.last_failure = None
             self._failures_told = failures
-        for pool in self._pools.values():
+        for pool in self._rules.pools.values():
             problem = pool.take_problem()
             if problem:
                 self.log.error("rule {rule}: algorithm {problem}", rule=pool.rule_id, problem=problem)
@@ -441,11 +383,3 @@ class ForwardingPlane:
                 if len(found) >= limit:
                     break
         return found
-
-
-def _algorithm_of(rule: RuleSpec, snapshot: Snapshot) -> AlgorithmSpec:
-    """Clients of streams and flows have no cookie: they stay with their backend by their address."""
-    if rule.sticky is None or rule.listeners is None:
-        return rule.algorithm
-    protocols = {listener.protocol for listener in snapshot.listeners if listener.id in rule.listeners}
-    return rule.algorithm if "http" in protocols else AlgorithmSpec("ip_hash")
