@@ -63,6 +63,7 @@ class Composed:
     overlay: Overlay
     folder: Path
     snapshot: Snapshot
+    file_digest: str = ""
     warnings: tuple[str, ...] = ()
     from_api: frozenset[Key] = frozenset()
     made: Mapping[Key, tuple[Entry, Spec, Spec]] = field(default_factory=dict)  # entry, over what, came out
@@ -111,6 +112,11 @@ def digest(kind: str, spec: Spec, file: Snapshot) -> str:
         if value is not None and value != model.model_fields[name].default
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _file_digest(file: Snapshot) -> str:
+    """Others for another file."""
+    return hashlib.sha256(repr(replace(file, generation=0)).encode()).hexdigest()[:8]
 
 
 def compose(
@@ -234,7 +240,9 @@ def _merged(
                 spec = _present(spec, spec.listeners, file, warnings, invalid)
         rules.append(spec)
     snapshot = replace(file, backends=tuple(backends.values()), rules=tuple(rules))
-    composed = Composed(file, overlay, folder, snapshot, tuple(warnings), frozenset(from_api), made)
+    same = before is not None and before.file is file
+    of_file = before.file_digest if before is not None and same else _file_digest(file)
+    composed = Composed(file, overlay, folder, snapshot, of_file, tuple(warnings), frozenset(from_api), made)
     return composed, invalid
 
 

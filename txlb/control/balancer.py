@@ -176,6 +176,7 @@ class LoadBalancer(Service):
         if self._owns_process:
             gc.collect()
             gc.freeze()
+            gc.set_threshold(50_000, 20, 100)
         self._started()
 
     def _cannot_serve(self, failure: Failure) -> None:

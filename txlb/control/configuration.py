@@ -13,7 +13,6 @@ Rules:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -71,13 +70,12 @@ class Configuration:
         self.composed = compose(file, {}, folder)
         self.leaving: dict[str, Leaving] = {}
         self.revision = 0
-        self._file_digest = digest_of(file)
         self._committing = False
         self._stored: Mapping[Key, Entry] = {}  # what the store has
 
     @property
     def etag(self) -> str:
-        return f'"{self.revision}-{self._file_digest}"'
+        return f'"{self.revision}-{self.composed.file_digest}"'
 
     def draft(self) -> Draft:
         return Draft(self.composed, dict(self.leaving))
@@ -134,8 +132,6 @@ class Configuration:
         for warning in draft.composed.warnings:
             if warning not in self.composed.warnings:
                 self.log.warn("{warning}", warning=warning)
-        if draft.composed.file is not self.composed.file:
-            self._file_digest = digest_of(draft.composed.file)
         self.composed = draft.composed
         self.leaving = draft.leaving
 
@@ -146,8 +142,3 @@ def _changes(before: Mapping[Key, Entry], after: Mapping[Key, Entry]) -> dict[st
         if before.get(key) != entry:
             changes["/".join(key)] = asdict(entry)
     return changes
-
-
-def digest_of(file: Snapshot) -> str:
-    """Eight characters that are others for another file."""
-    return hashlib.sha256(repr(replace(file, generation=0)).encode()).hexdigest()[:8]
