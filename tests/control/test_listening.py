@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.ports import free_port, listening_socket
 
+from txlb.control import listening
 from txlb.control.listening import ListeningSockets, binds_of
 from txlb.core.model import ListenerSpec, Snapshot
 from txlb.errors import ListenError
@@ -84,3 +86,75 @@ def test_a_unix_socket_that_is_anothers_by_now_is_not_removed(tmp_path: Path):
     path.write_text("another's")
     sockets.close()
     assert path.read_text() == "another's"
+
+
+def udp_and_tcp(steer: str = "connection") -> Snapshot:
+    return Snapshot(
+        listeners=(
+            ListenerSpec("tcp", ("127.0.0.1:0",), steer=steer),
+            ListenerSpec("udp", ("127.0.0.1:0",), "udp", steer=steer),
+        )
+    )
+
+
+def test_udp_and_tcp_on_the_same_address_are_two_groups(sockets: ListeningSockets):
+    snapshot = udp_and_tcp()
+    assert sockets.prepare(snapshot) == ["127.0.0.1:0", "udp:127.0.0.1:0"]
+    share = sockets.share(snapshot, (0, 1))
+    assert [sock.type for sock in share["tcp"]] == [socket.SOCK_STREAM] * 2
+    assert [sock.type for sock in share["udp"]] == [socket.SOCK_DGRAM] * 2
+    assert sockets.addresses_of(snapshot.listeners[1]).startswith("udp:127.0.0.1:")
+    assert sockets.surplus(Snapshot(listeners=snapshot.listeners[:1])) == ["udp:127.0.0.1:0"]
+
+
+def test_a_listener_that_changes_its_protocol_gets_other_sockets(sockets: ListeningSockets):
+    before, after = (
+        snapshot_of(a="127.0.0.1:0"),
+        Snapshot(listeners=(ListenerSpec("a", ("127.0.0.1:0",), "udp"),)),
+    )
+    sockets.prepare(before)
+    assert sockets.prepare(after) == ["udp:127.0.0.1:0"]
+    assert sockets.surplus(after) == ["127.0.0.1:0"]
+
+
+def workers_met(sockets: ListeningSockets, snapshot: Snapshot, times: int = 40) -> int:
+    """How many workers' UDP sockets ``times`` clients at one address reach."""
+    group = sockets.share(snapshot, (0, 1))["udp"]
+    for _ in range(times):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(b"x", group[0].getsockname())
+    met = 0
+    for sock in group:
+        try:
+            sock.recv(9)
+            met += 1
+            while True:
+                sock.recv(9)
+        except BlockingIOError:
+            pass
+    return met
+
+
+def test_steering_follows_the_configuration(sockets: ListeningSockets):
+    assert sockets.prepare(udp_and_tcp("client")) != []
+    assert workers_met(sockets, udp_and_tcp()) == 1
+    sockets.prepare(udp_and_tcp("connection"))
+    assert workers_met(sockets, udp_and_tcp()) == 2
+    sockets.prepare(udp_and_tcp("client"))
+    assert workers_met(sockets, udp_and_tcp()) == 1
+
+
+def test_steering_that_the_kernel_refuses_leaves_all_as_it_was(
+    sockets: ListeningSockets, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(group: list[socket.socket], by_client: bool) -> None:
+        if by_client:
+            raise ListenError("refused")
+
+    sockets.prepare(udp_and_tcp())
+    monkeypatch.setattr(listening, "steer", refuse)
+    new = Snapshot(listeners=(*udp_and_tcp("client").listeners, ListenerSpec("new", ("127.0.0.2:0",))))
+    with pytest.raises(ListenError, match="refused"):
+        sockets.prepare(new)
+    assert sockets.surplus(udp_and_tcp()) == []
+    sockets.prepare(udp_and_tcp())

@@ -311,3 +311,35 @@ def test_a_real_file(tmp_path: Path) -> None:
         log.record(*FIELDS.values())
     assert log.close(10.0)
     assert [json.loads(text)["target"] for text in path.read_text().splitlines()] == ["/a?b=c"] * 3
+
+
+def flow_line(format: str = "json", **changes: Any) -> str:
+    sink = Sink()
+    log = log_to(sink, format)
+    facts: dict[str, Any] = {
+        "started": NOW, "listener": "dns", "rule": "names", "client_ip": "192.0.2.1", "client_port": 5353,
+        "datagrams_in": 2, "datagrams_out": 1, "bytes_in": 80, "bytes_out": 100_000, "backend": "ns-1",
+        "tries": 1, "first_byte_us": 1500, "total_us": 2000, "termination": 0, **changes,
+    }  # fmt: skip
+    log.record_flow(**facts)
+    log.flush(NOW)
+    (text,) = sink.lines
+    return text
+
+
+def test_a_line_about_a_flow() -> None:
+    found = json.loads(flow_line())
+    assert found.pop("time").endswith("Z")
+    assert found == {
+        "worker": "worker-1", "listener": "dns", "rule": "names", "client_ip": "192.0.2.1",
+        "client_port": 5353, "protocol": "udp", "datagrams_in": 2, "datagrams_out": 1, "bytes_in": 80,
+        "bytes_out": 100_000, "backend": "ns-1", "tries": 1, "first_byte_ms": 1.5, "total_ms": 2.0,
+        "termination": "--", "reason": None,
+    }  # fmt: skip
+    silent = json.loads(flow_line(backend="", tries=0, first_byte_us=-1, termination=15))
+    assert (silent["backend"], silent["first_byte_ms"], silent["reason"]) == (None, None, "no_backend")
+
+
+def test_a_flow_in_the_common_format() -> None:
+    assert flow_line("common").endswith('+0000] "UDP dns" - 100000\n')
+    assert flow_line("common", bytes_out=0).endswith('"UDP dns" - -\n')

@@ -4,18 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from support.dataplane import Net
+from support.dataplane import Net, network
 
 from txlb.core.algorithms.round_robin import RoundRobin
 from txlb.core.backend import Backend
 from txlb.core.latency import BUCKETS, bucket_of
 from txlb.core.model import BackendSpec, ListenerSpec, RuleSpec, Snapshot
 from txlb.core.pool import Pool
-from txlb.core.scoreboard import BACKEND, CELL, LATENCY, LISTENER, RULE, WORKER, Columns
+from txlb.core.scoreboard import BACKEND, CELL, DATAGRAMS, LATENCY, LISTENER, RULE, WORKER, Columns
 from txlb.forwarding.access_log import AccessLog
 from txlb.forwarding.board import LAG_WINDOW, Board
 from txlb.forwarding.http.origins import Origins
 from txlb.forwarding.http.settings import HttpSettings
+from txlb.forwarding.udp.listener import UdpListener
 from txlb.net.listener import Gate
 
 SNAPSHOT = Snapshot(
@@ -273,3 +274,22 @@ def test_the_worst_lag_is_forgotten_after_its_window() -> None:
         assert worker.worker("loop_lag_max_us") == 500_000
         worker.board.lag(1.0, 0.002)
         assert worker.worker("loop_lag_max_us") == 2000
+
+
+def test_datagrams_of_a_udp_listener_are_written_and_gone_on_with():
+    snapshot = replace(SNAPSHOT, listeners=(ListenerSpec("web", ("127.0.0.1:0",), "udp"),))
+    columns = Columns.for_snapshot(snapshot)
+    row = memoryview(bytearray(columns.used * 8)).cast("q")
+    with network() as net:
+        log = AccessLog(None, "off", "w", lambda: 0.0)
+        for life in (1, 2):
+            board = Board(row)
+            listener = UdpListener("web", net.loop, Origins(net.loop, 10), log)
+            board.assign(columns, {"web": listener}, {}, {})
+            for number, name in enumerate(DATAGRAMS):
+                setattr(listener, name, getattr(listener, name) + number)
+            listener.touched = True
+            board.flush()
+            base = columns.listeners["web"]
+            found = [row[base + LISTENER.index(name)] for name in DATAGRAMS]
+            assert found == [number * life for number in range(len(DATAGRAMS))]

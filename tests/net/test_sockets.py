@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from support.ports import listening_socket
 
 from txlb.errors import ListenError
 from txlb.net import sockets
-from txlb.net.sockets import close_all, describe, listen_tcp, listen_unix, parse_bind
+from txlb.net.sockets import bind_udp, close_all, describe, listen_tcp, listen_unix, parse_bind
 
 
 @pytest.fixture
@@ -49,14 +49,51 @@ def test_every_socket_of_a_group_gets_connections(opened: list[socket.socket]):
     assert min(accepted) > 0
 
 
+@pytest.mark.parametrize("open_group", [listen_tcp, bind_udp])
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 @pytest.mark.parametrize(("first", "second"), [(1, 1), (4, 4), (1, 4), (4, 1)])
 def test_a_second_instance_of_the_same_user_is_refused(
-    host: str, first: int, second: int, opened: list[socket.socket]
+    open_group: Callable[[str, int], list[socket.socket]],
+    host: str,
+    first: int,
+    second: int,
+    opened: list[socket.socket],
 ):
-    opened += listen_tcp(f"{host}:0", first)
+    opened += open_group(f"{host}:0", first)
     with pytest.raises(ListenError, match=r"cannot listen on .*: address already in use"):
-        listen_tcp(describe(opened[0]), second)
+        open_group(describe(opened[0]), second)
+
+
+def test_every_udp_socket_of_a_group_gets_datagrams_and_all_share_a_port(opened: list[socket.socket]):
+    opened += bind_udp("127.0.0.1:0", 2)
+    assert opened[0].getsockname() == opened[1].getsockname()
+    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(64)]
+    for client in clients:
+        client.sendto(b"x", opened[0].getsockname())
+    got = [0, 0]
+    for index, one in enumerate(opened):
+        assert not one.getblocking()
+        assert not one.get_inheritable()
+        try:
+            while one.recv(9):
+                got[index] += 1
+        except BlockingIOError:
+            pass
+    close_all(clients)
+    assert sum(got) == 64
+    assert min(got) > 0
+
+
+def test_tcp_and_udp_may_share_a_port(opened: list[socket.socket]):
+    opened += bind_udp("127.0.0.1:0", 2)
+    opened += listen_tcp(describe(opened[0]), 2)
+
+
+def test_a_udp_port_that_another_has_is_refused_by_name(opened: list[socket.socket]):
+    opened.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    opened[0].bind(("127.0.0.1", 0))
+    with pytest.raises(ListenError, match=r"\(udp\): address already in use"):
+        bind_udp(describe(opened[0]), 2)
 
 
 def test_another_server_on_the_port_refuses_ours(opened: list[socket.socket]):

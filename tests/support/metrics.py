@@ -13,7 +13,7 @@ from txlb.core.scoreboard import Columns
 
 SNAPSHOT = Snapshot(
     generation=3,
-    listeners=(ListenerSpec("web", ()),),
+    listeners=(ListenerSpec("web", ()), ListenerSpec("dns", (), "udp")),
     backends=(BackendSpec("a", "h", 1, max_connections=9), BackendSpec("b", "h", 2)),
     rules=(RuleSpec("r", ("a", "b")),),
 )

@@ -5,10 +5,10 @@ Rules:
 * Ids are unique among listeners, among backends and among rules; references name
   one that is there.
 * Two rules never match the same requests: same host, same path prefix, and a
-  listener in common.
+  listener in common. What else a listener's protocol asks for is in `txlb.config.protocols`.
 * Two binds never claim the same port: same address, or one of them a wildcard of
   the same family (the admin port included; port 0 only with itself on
-  the same address).
+  the same address). UDP and TCP may share one.
 * An algorithm has no options but its own.
 * A listener that takes PROXY headers trusts somebody.
 * A request line fits into a head; the idle minimum is not above its maximum.
@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
+from txlb.config import protocols
 from txlb.config.addresses import is_named, split_bind
 from txlb.config.algorithms import misplaced
 from txlb.config.entries import Backend, Listener, RoutingRule
@@ -120,6 +121,7 @@ class Examination:
         self._admin()
         self._numbers()
         self._proxies()
+        self.errors += protocols.problems(draft.listeners, draft.rules)
         for item in draft.rules:
             if item.model is not None:
                 path: Path = ("routing_rules", item.index)
@@ -169,23 +171,26 @@ class Examination:
             )
 
     def _binds(self) -> None:
-        claimed: dict[int, list[tuple[str, str]]] = {}  # port: addresses, and who has them
-        chosen: set[str] = set()  # addresses with port 0
+        claimed: dict[
+            tuple[str, int], list[tuple[str, str]]
+        ] = {}  # transport and port: who has which address
+        chosen: set[tuple[str, str]] = set()  # transports and addresses with port 0
         named: dict[str, str] = {}  # files and descriptors, and who has them
         admin = None if self.draft.admin is None else self.draft.admin.bind
         if admin is not None and is_named(admin):
             named[admin] = "admin.bind"
         elif admin is not None:
             host, port = split_bind(admin)
-            claimed[port] = [(host, "admin.bind")]
+            claimed["tcp", port] = [(host, "admin.bind")]
         metrics = None if self.draft.metrics is None else self.draft.metrics.bind
         if metrics is not None and not metrics.startswith("unix:"):
             host, port = split_bind(metrics)
-            for other, owner in claimed.get(port, []) if port else []:
+            for other, owner in claimed.get(("tcp", port), []) if port else []:
                 if _overlap(host, other):
                     self._error(("metrics", "bind"), f"{metrics} clashes with {owner} ({admin})")
-            claimed.setdefault(port, []).append((host, "metrics.bind"))
+            claimed.setdefault(("tcp", port), []).append((host, "metrics.bind"))
         for item in self.draft.listeners:
+            transport = "udp" if item.model is not None and item.model.protocol == "udp" else "tcp"
             for index, bind in enumerate(item.model.bind if item.model is not None else ()):
                 if is_named(bind):
                     if bind in named:
@@ -195,12 +200,12 @@ class Examination:
                     continue
                 host, port = split_bind(bind)
                 if port == 0:
-                    if host in chosen:
+                    if (transport, host) in chosen:
                         path = ("listeners", item.index, "bind", index)
                         self._error(path, f"{bind} is there twice: the system chooses one port per address")
-                    chosen.add(host)
+                    chosen.add((transport, host))
                     continue
-                others = claimed.setdefault(port, [])
+                others = claimed.setdefault((transport, port), [])
                 for other, owner in others:
                     if _overlap(host, other):
                         path = ("listeners", item.index, "bind", index)
@@ -247,18 +252,27 @@ class Examination:
             )
 
     def _same_match(self) -> None:
+        known = protocols.by_id(self.draft.listeners)
+        unclear = {item.id for item in self.draft.listeners if item.id is not None} - known.keys()
+        others = unclear | {id for id, listener in known.items() if listener.protocol != "http"}
+        # Those with one rule each, whatever it matches, and those of which nothing can be said:
+        whole = {id for id in others if id in unclear or protocols.is_whole(known[id])}
         groups: dict[tuple[str | None, str | None], dict[str | None, int]] = {}
         for item in self.draft.rules:
             rule = item.model
             if rule is None or item.bad & {"listeners", "host", "path_prefix"}:
                 continue
             prefix = None if rule.path_prefix == "/" else rule.path_prefix
-            group = groups.setdefault((rule.host, prefix), {})  # by listener; None: the first for all
-            mine: tuple[str | None, ...] = (None,) if rule.listeners is None else rule.listeners
-            if rule.listeners is None and group:
-                clash = min(group.values())
+            group = groups.setdefault((rule.host, prefix), {})  # by listener; None: the first for all of http
+            mine: list[str | None] = [None]
+            if rule.listeners is not None:
+                mine = [id for id in rule.listeners if id not in whole]
+            if rule.listeners is None:
+                rivals = [index for key, index in group.items() if key not in others]
             else:
-                clash = min((group[key] for key in (*mine, None) if key in group), default=-1)
+                keys = [*mine, None] if any(id not in others for id in mine) else mine
+                rivals = [group[key] for key in keys if key in group]
+            clash = min(rivals, default=-1)
             if clash >= 0:
                 what = f"{rule.host or 'any host'}, {prefix or 'any path'}"
                 self._error(
@@ -272,7 +286,8 @@ class Examination:
         weights = {item.model.id: item.model.weight for item in draft.backends if item.model is not None}
         used: set[str] = set()
         served: set[str] = set()
-        everywhere = [one.id for one in draft.listeners if one.id is not None]
+        http = [one for one in draft.listeners if one.model is not None and one.model.protocol == "http"]
+        everywhere = [one.id for one in http if one.id is not None]
         for item in draft.rules:
             rule = item.model
             if rule is None:
@@ -286,13 +301,13 @@ class Examination:
                 )
             if not any(weights.get(id, 1) for id in rule.backends):
                 self._warn(
-                    ("routing_rules", item.index, "backends"), "all of them have weight 0: it answers 503"
+                    ("routing_rules", item.index, "backends"), "all of them have weight 0: it serves nobody"
                 )
         for one in draft.backends:
             if one.id not in used:
                 self._warn(("backends", one.index), f"no rule uses {one.id}")
         for entry in draft.listeners:
-            if entry.id not in served:
+            if entry in http and entry.id not in served:
                 self._warn(("listeners", entry.index), f"no rule serves {entry.id}: it answers 404")
             for index, network in enumerate(entry.model.trusted if entry.model is not None else ()):
                 if network.endswith("/0"):

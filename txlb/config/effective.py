@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from typing import Any
 
 from txlb.config.scalars import resolve_plain
@@ -63,6 +64,8 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
                 "forwarded": one.forwarded,
                 "via": one.via,
                 "proxy_protocol": one.proxy_protocol,
+                "udp": asdict(one.udp),
+                "steer": one.steer,
             }
             for one in snapshot.listeners
         ],

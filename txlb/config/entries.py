@@ -23,12 +23,23 @@ def _check_of_backend(value: object) -> None:
 
 
 class Udp(Section):
-    """Bounds on UDP flows."""
+    """Bounds on the flows of a `udp` listener, per worker. A flow is what one client address and port sends
+    to one address of the listener, and what comes back.
+    """
 
-    max_responses: Annotated[None, kinds.NOTHING] = key(None, "A flow ends after so many answers.")
-    max_flows: Annotated[int, reserved(whole(1, 2**24), 65536)] = key(65536, "Flows at a time.")
-    max_flows_per_source: Annotated[int, reserved(whole(1, 2**24), 1024)] = key(
-        1024, "Flows of one client at a time."
+    max_responses: Annotated[int | None, nullable(whole(0, 65535, "answers"))] = key(
+        None,
+        "A flow ends at once when each datagram of the client has had so many answers: 1 suits DNS, 0 what is"
+        " never answered (syslog). `null` = only `timeouts.udp_idle` ends it.",
+        1,
+    )
+    max_flows: Annotated[int, whole(1, 2**24, "flows")] = key(
+        65536, "Flows at a time; past it the least recently used one is ended.", 10000
+    )
+    max_flows_per_source: Annotated[int, whole(1, 2**24, "flows")] = key(
+        1024,
+        "Flows at a time of one client address (IPv6: one /64); past it new ones are dropped.",
+        100,
     )
 
 
@@ -49,7 +60,7 @@ class Listener(Section):
         " list both for both). Port 0 lets the kernel choose one, which suits tests.",
         "0.0.0.0:8080",
     )
-    protocol: Annotated[str, choice("http", later=("tcp", "udp"))] = key(
+    protocol: Annotated[str, choice("http", "udp", later=("tcp",))] = key(
         "http", "What clients speak.", "http"
     )
     trusted: tuple[Network, ...] = key(
@@ -78,8 +89,11 @@ class Listener(Section):
         False, "Whether TLS is routed by server name."
     )
     udp: Udp = key({}, "Bounds on UDP flows.")
-    steer: Annotated[str, reserved(choice("connection", "client"), "connection")] = key(
-        "connection", "Which worker gets a client."
+    steer: Annotated[str, choice("connection", "client")] = key(
+        "connection",
+        "How the kernel spreads clients over workers: by `connection` (address and port), or by `client`: by"
+        " address alone, so that one client always meets the same worker.",
+        "client",
     )
     forwarding: Annotated[str, reserved(choice("proxy", "kernel"), "proxy")] = key("proxy", "Who forwards.")
 

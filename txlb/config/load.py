@@ -45,6 +45,7 @@ from txlb.core.model import (
     RuleSpec,
     Snapshot,
     TimeoutsSpec,
+    UdpSpec,
 )
 from txlb.errors import ConfigError
 
@@ -143,6 +144,8 @@ def listener_spec(listener: Listener) -> ListenerSpec:
         listener.forwarded,
         listener.via,
         proxy_protocol=listener.proxy_protocol,
+        udp=UdpSpec(**listener.udp.model_dump()),
+        steer=listener.steer,
     )
 
 

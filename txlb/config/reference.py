@@ -94,7 +94,7 @@ RESERVED = """\
 ## Reserved
 
 These keys are spoken for and do not work yet. A file may spell out their defaults; any other value is
-refused. The same holds for `protocol: tcp` and `udp`.
+refused. The same holds for `protocol: tcp`.
 
 | key | only | will be |
 |---|---|---|

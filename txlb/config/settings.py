@@ -123,7 +123,9 @@ class Timeouts(Section):
     )
     tunnel_idle: Duration = key("1h", "A tunnel (WebSocket) may carry nothing in either direction.", "10m")
     tls_handshake: Annotated[float, reserved(kinds.DURATION, "5s")] = key("5s", "For a TLS handshake to end.")
-    udp_idle: Annotated[float, reserved(kinds.DURATION, "60s")] = key("60s", "A UDP flow may be idle.")
+    udp_idle: Duration = key(
+        "60s", "A UDP flow may carry nothing in either direction; past it, it ends.", "10s"
+    )
     drain: Duration = key("300s", "A draining backend keeps its connections at most this long.", "10m")
     shutdown: Duration = key("30s", "For requests in flight to end when txlb is told to stop.", "5m")
 

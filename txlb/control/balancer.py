@@ -159,7 +159,7 @@ class LoadBalancer(Service):
     def _serving(self, _: None) -> None:
         snapshot = self.node.snapshot
         for listener in snapshot.listeners:
-            addresses = ", ".join(self.node.sockets.addresses(bind) for bind in listener.bind)
+            addresses = self.node.sockets.addresses_of(listener)
             self.log.info("listener {id} on {addresses}", id=listener.id, addresses=addresses)
         if self.admin is not None:
             self.log.info("admin API on {address}", address=self.admin.address)

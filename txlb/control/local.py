@@ -9,7 +9,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred, succeed
 
 from txlb.control.fleet import Publication
-from txlb.control.listening import ListeningSockets
+from txlb.control.listening import ListeningSockets, key_of
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import Columns
 from txlb.core.standing import Standing
@@ -49,7 +49,10 @@ class LocalWorker:
     def publish(self, publication: Publication) -> Deferred[None]:
         assert self._plane is not None
         snapshot = publication.snapshot
-        binds = {listener.id: listener.bind for listener in snapshot.listeners}
+        binds = {
+            listener.id: tuple(key_of(listener, bind) for bind in listener.bind)
+            for listener in snapshot.listeners
+        }
         for listener_id, bind in list(self._listening.items()):
             if binds.get(listener_id) != bind:
                 self._plane.stop_listening(listener_id)

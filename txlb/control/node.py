@@ -29,7 +29,7 @@ from txlb.control.amendment import Amendment, Edit
 from txlb.control.configuration import Configuration, Draft
 from txlb.control.drain import Draining
 from txlb.control.fleet import Fleet, OnReports, Reports
-from txlb.control.listening import ListeningSockets, binds_of
+from txlb.control.listening import ListeningSockets
 from txlb.control.publisher import Publisher
 from txlb.control.rates import Rate
 from txlb.control.resolve import (
@@ -134,7 +134,7 @@ class Node:
     def bind(self) -> None:
         """Open every listener. Raises `ListenError`."""
         try:
-            self.sockets.open(binds_of(self.snapshot))
+            self.sockets.prepare(self.snapshot)
         except BaseException:
             self.sockets.close()
             raise

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from txlb.control.fleet import Fleet, Publication
-from txlb.control.listening import ListeningSockets, binds_of
+from txlb.control.listening import ListeningSockets
 from txlb.control.resolve import IReactorForLookups
 from txlb.control.scoreboard import Scoreboard
 from txlb.control.standings import Standings
@@ -62,11 +62,12 @@ class Publisher:
             publication = await self.in_thread(self._prepared, snapshot)
         if self.closed:
             raise TxlbError("txlb is stopping")
-        opened = self._sockets.open(binds_of(snapshot))
+        opened = self._sockets.prepare(snapshot)
         try:
             await commit()
         except BaseException:
             self._sockets.close(opened)
+            self._sockets.prepare(self.snapshot)  # steered as before
             raise
         if publication is not None and not self.closed:
             await self._publish(publication)

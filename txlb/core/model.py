@@ -90,6 +90,17 @@ class ErrorResponseSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class UdpSpec:
+    """Bounds on the flows of one UDP listener, per worker."""
+
+    max_responses: int | None = (
+        None  # answers per datagram of the client that end a flow; None = time ends it
+    )
+    max_flows: int = 65536
+    max_flows_per_source: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerSpec:
     """One place that accepts clients."""
 
@@ -100,6 +111,8 @@ class ListenerSpec:
     forwarded: str = "replace"  # replace | append
     via: str = "chain"  # chain | always | off
     proxy_protocol: bool = False  # connections begin with a PROXY header
+    udp: UdpSpec = field(default_factory=UdpSpec)
+    steer: str = "connection"  # connection | client: what decides which worker gets a client
 
 
 @dataclass(frozen=True, slots=True)

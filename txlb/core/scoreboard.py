@@ -43,6 +43,17 @@ WORKER: tuple[str, ...] = (
     "heartbeat_ms",  # time.monotonic() * 1000 of the last tick; 0 = not started
     "accept_pauses",
 )
+DATAGRAMS: tuple[str, ...] = (  # of UDP listeners; zero for others
+    "datagrams_in",
+    "datagrams_out",
+    "flows_evicted",
+    "dropped_source",
+    "dropped_forbidden",
+    "dropped_backend",
+    "dropped_send",
+    "dropped_resources",
+    "dropped_queue",
+)
 LISTENER: tuple[str, ...] = (
     "connections",
     "connections_total",
@@ -67,6 +78,7 @@ LISTENER: tuple[str, ...] = (
     "errors_send_timeout",
     "errors_internal",
     "errors_proxy_protocol",
+    *DATAGRAMS,
 )
 RULE: tuple[str, ...] = ("requests", "retries", "panic_picks", *CODES, *LATENCY)
 BACKEND: tuple[str, ...] = (

@@ -32,6 +32,7 @@ from txlb.core.model import (
     RuleSpec,
     Snapshot,
     TimeoutsSpec,
+    UdpSpec,
 )
 from txlb.core.scoreboard import Cell, Columns
 
@@ -111,7 +112,7 @@ def decode(data: bytes) -> Generator[None, None, tuple[Snapshot, Columns]]:
         timeouts=TimeoutsSpec(**head["timeouts"]),
         idle_connections=IdleConnectionsSpec(**head["idle_connections"]),
         access_log=AccessLogSpec(**head["access_log"]),
-        listeners=tuple(ListenerSpec(**_tuples(row)) for row in head["listeners"]),
+        listeners=tuple(_listener(row) for row in head["listeners"]),
         backends=tuple(backends),
         rules=tuple(_rule(row, ids) for row, ids in rules),
         error_responses=tuple(ErrorResponseSpec(**row) for row in head["error_responses"]),
@@ -172,6 +173,10 @@ def _rule(row: dict[str, Any], backends: list[str]) -> RuleSpec:
 def _admin(row: dict[str, Any]) -> AdminSpec:
     tls = row.pop("tls")
     return AdminSpec(tls=None if tls is None else AdminTlsSpec(**tls), **_tuples(row))
+
+
+def _listener(row: dict[str, Any]) -> ListenerSpec:
+    return ListenerSpec(**{**_tuples(row), "udp": UdpSpec(**row["udp"])})
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:

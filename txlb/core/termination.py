@@ -73,6 +73,8 @@ TUNNEL_IDLE: Final = 28
 NO_RESOURCES: Final = 29
 INTERNAL_ERROR: Final = 30
 SHUTDOWN: Final = 31
+FLOW_IDLE: Final = 32
+FLOW_EVICTED: Final = 33
 
 TERMINATIONS: Final = (
     Termination("--", "", "the exchange ended in order"),
@@ -111,6 +113,8 @@ TERMINATIONS: Final = (
     Termination("RC", "no_resources", "no descriptor, port or memory for a backend connection (503)"),
     Termination("I-", "internal_error", "an exception in txlb; its traceback is in the daemon's log"),
     Termination("K-", "shutdown", "not finished within `timeouts.shutdown`"),
+    Termination("--", "flow_idle", "a UDP flow that carried nothing for `timeouts.udp_idle`"),
+    Termination("R-", "flow_evicted", "a UDP flow had to make room for another (`udp.max_flows`)"),
 )
 
 

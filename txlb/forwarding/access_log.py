@@ -178,6 +178,52 @@ class AccessLog:
         if len(self._lines) >= BATCH:
             self._hand_over()
 
+    def record_flow(
+        self,
+        started: float,
+        listener: str,
+        rule: str,
+        client_ip: str,
+        client_port: int,
+        datagrams_in: int,
+        datagrams_out: int,
+        bytes_in: int,
+        bytes_out: int,
+        backend: str,
+        tries: int,
+        first_byte_us: int,
+        total_us: int,
+        termination: int,
+    ) -> None:
+        """One UDP flow ended; see `record`."""
+        if not self.enabled:
+            return
+        wall = started + self._offset
+        second = int(wall)
+        if second != self._second:
+            self._turn(second)
+        if self._json:
+            places = self._places.get(listener)
+            place = None if places is None else places.get(rule)
+            if place is None:
+                place = self._place(listener, rule)
+            backend_text = f'"{backend}"' if backend else "null"
+            self._lines.append(
+                f"{self._second_text}{FRACTIONS[int((wall - second) * 1000.0)]}{place}{client_ip}"
+                f'","client_port":{integer(client_port)},"protocol":"udp"'
+                f',"datagrams_in":{integer(datagrams_in)},"datagrams_out":{integer(datagrams_out)}'
+                f',"bytes_in":{integer(bytes_in)},"bytes_out":{integer(bytes_out)}'
+                f',"backend":{backend_text},"tries":{tries},"first_byte_ms":{milliseconds(first_byte_us)}'
+                f',"total_ms":{milliseconds(total_us)}{ENDINGS[termination]}'
+            )
+        else:
+            self._lines.append(
+                f'{client_ip} - - [{self._second_text} +0000] "UDP {listener}" - '
+                f"{integer(bytes_out) if bytes_out else '-'}\n"
+            )
+        if len(self._lines) >= BATCH:
+            self._hand_over()
+
     def _place(self, listener: str, rule: str) -> str:
         rule_text = f'"{rule}"' if rule else "null"
         text = f'{self._after_time}{listener}","rule":{rule_text},"client_ip":"'

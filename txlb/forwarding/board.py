@@ -13,8 +13,9 @@ from __future__ import annotations
 from txlb.core.answers import Answers
 from txlb.core.backend import Backend
 from txlb.core.pool import Pool
-from txlb.core.scoreboard import BACKEND, CELL, LATENCY, LISTENER, RULE, WORKER, Columns
+from txlb.core.scoreboard import BACKEND, CELL, DATAGRAMS, LATENCY, LISTENER, RULE, WORKER, Columns
 from txlb.forwarding.listener import Listener
+from txlb.forwarding.udp.settings import UdpSettings
 from txlb.net.listener import Gate
 
 LAG_WINDOW = 100  # ticks: the worst lag of about 10 s is shown
@@ -41,7 +42,7 @@ class Board:
         self._row[WORKER.index("generation")] = generation
 
     def gate(self, gate: Gate) -> None:
-        self._row[WORKER.index("connections")] = gate.open
+        self._row[WORKER.index("connections")] = gate.open + gate.flows
         self._row[WORKER.index("accept_pauses")] = self._pauses_before + gate.pauses
 
     def lag(self, now: float, late: float) -> None:
@@ -135,8 +136,8 @@ class Board:
         base = settings.column
         for offset, name in enumerate(LISTENER):
             value = row[base + offset]
-            if name == "connections":
-                continue  # a gauge
+            if name == "connections" or (name in DATAGRAMS and not isinstance(settings, UdpSettings)):
+                continue  # a gauge; not ours
             if name == "errors_5xx":
                 if value:
                     settings.errors[500] = value  # for all without a column of their own
@@ -232,3 +233,6 @@ class Board:
             "errors_proxy_protocol",
         ):
             row[base + LISTENER.index(name)] = getattr(settings, name)
+        if isinstance(settings, UdpSettings):
+            for name in DATAGRAMS:
+                row[base + LISTENER.index(name)] = getattr(settings, name)

@@ -32,6 +32,7 @@ from txlb.forwarding.access_log import AccessLog, open_access_log
 from txlb.forwarding.beginning import Beginning
 from txlb.forwarding.board import Board
 from txlb.forwarding.client import ClientProtocol
+from txlb.forwarding.descriptors import share
 from txlb.forwarding.draining import Drains
 from txlb.forwarding.http.listener import HttpListener
 from txlb.forwarding.http.origins import Origins
@@ -40,6 +41,8 @@ from txlb.forwarding.rebuilds import Rebuilds
 from txlb.forwarding.rules import Rules
 from txlb.forwarding.siblings import Siblings
 from txlb.forwarding.suspects import line_of
+from txlb.forwarding.udp.flow import BackendDatagrams
+from txlb.forwarding.udp.listener import UdpListener
 from txlb.net.hosting import HostedLoop
 from txlb.net.listener import Gate, Serving
 from txlb.net.loop import Loop
@@ -47,13 +50,15 @@ from txlb.net.slices import Slices
 from txlb.net.stream import StreamTransport
 from txlb.net.timers import TICK
 
-RESERVED_DESCRIPTORS = 128
 MOVES = 16  # exchanges moved away from a backend per step
 Report = Callable[[list[tuple[str, str]]], None]
 VERSIONS = {None: 0, "v1": 1, "v2": 2}  # of PROXY headers
 FOREVER = float("inf")
 #: By protocol, who makes the live object of a listener: (id, loop, origins, log).
-FACTORIES: dict[str, Callable[[str, Loop, Origins, AccessLog], Listener]] = {"http": HttpListener}
+FACTORIES: dict[str, Callable[[str, Loop, Origins, AccessLog], Listener]] = {
+    "http": HttpListener,
+    "udp": UdpListener,
+}
 
 
 class ForwardingPlane:
@@ -73,10 +78,10 @@ class ForwardingPlane:
         self._identity = identity
         self._hosted = HostedLoop(reactor)
         self._loop = self._hosted.loop
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
-        self._auto_limit = max(16, descriptors // 2)
-        self._gate = Gate(self._loop, self._auto_limit)
-        self._origins = Origins(self._loop, max(16, descriptors - self._auto_limit))
+        self._open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        part = share(self._open_files, (), None)
+        self._gate = Gate(self._loop, part.clients)
+        self._origins = Origins(self._loop, part.backends)
         self._board = Board(row)
         self._slices = Slices(reactor)
         self._rebuilds = Rebuilds(reactor, self._slices)
@@ -89,6 +94,7 @@ class ForwardingPlane:
         self._drains = Drains()
         self._rules = Rules(self._rebuilds)
         self._listeners: dict[str, Listener] = {}
+        self._protocols: dict[str, str] = {}
         self._sockets: dict[str, list[Serving]] = {}
         self._stopping: Deferred[None] | None = None
         self._deadline = 0.0
@@ -100,8 +106,11 @@ class ForwardingPlane:
     def apply(self, snapshot: Snapshot, columns: Columns) -> None:
         """Make ``snapshot`` the configuration in force."""
         self._snapshot = snapshot
-        limit = snapshot.limits.max_connections
-        self._gate.set_limit(self._auto_limit if limit is None else min(limit, self._auto_limit * 2))
+        protocols = {listener.protocol for listener in snapshot.listeners}
+        part = share(self._open_files, protocols, snapshot.limits.max_connections)
+        self._gate.set_limit(part.clients)
+        self._gate.flow_limit = part.flows
+        self._origins.idle.total_limit = part.backends
         self._apply_log(snapshot.access_log)
         self._apply_origins(snapshot)
         self._apply_backends(snapshot)
@@ -163,14 +172,15 @@ class ForwardingPlane:
         assert self._access_log is not None
         listeners: dict[str, Listener] = {}
         for spec in snapshot.listeners:
+            make = FACTORIES[spec.protocol]
             listener = self._listeners.get(spec.id)
-            if listener is None:
-                make = FACTORIES[spec.protocol]
+            if listener is None or self._protocols.get(spec.id) != spec.protocol:
                 listener = make(spec.id, self._loop, self._origins, self._access_log)
                 listener.draining = self._stopping is not None
             listener.configure(spec, snapshot, self._rules.pools)
             listeners[spec.id] = listener
         self._listeners = listeners
+        self._protocols = {spec.id: spec.protocol for spec in snapshot.listeners}
 
     def set_standings(self, changes: Sequence[Standing]) -> None:
         """What control decided about these backends; of those that are not here yet, it is remembered."""
@@ -231,6 +241,9 @@ class ForwardingPlane:
             for protocol in self._clients():
                 if protocol.backend_id() in overdue:
                     protocol.cut_off()
+            for handler in list(self._loop.handlers.values()):
+                if isinstance(handler, BackendDatagrams) and handler.flow.backend_id() in overdue:
+                    handler.flow.leave_backend()
             self._loop.run_deferred()
 
     # -- listening ----------------------------------------------------------------------------
@@ -333,7 +346,7 @@ class ForwardingPlane:
         ]
 
     def _check_stopped(self, now: float) -> None:
-        if self._gate.open and now < self._deadline:
+        if (self._gate.open or self._gate.flows) and now < self._deadline:
             return
         self.abort()
 
@@ -341,6 +354,7 @@ class ForwardingPlane:
         """Close everything now."""
         self.stop_listening()
         self._close_beginnings()
+        self._gate.end_lingering()
         for protocol in self._clients():
             protocol.cut_off()
         self._loop.run_deferred()

@@ -8,6 +8,8 @@ Rules:
   of the gate leaves the set: nothing spins, nothing queued in the kernel is dropped. The
   gate opens again when a connection closes or after `PAUSE` seconds.
 * A connection is counted from here on; an acceptor that raises loses that client only.
+* UDP flows (``flows``) are clients too, but have a limit of their own: they cannot keep connections out. A
+  socket that still answers after its `Serving.stop` is ``lingering``.
 * A listening socket is closed, never shut down: other processes hold copies. Where several watch the same
   one (``unix:`` and ``systemd:`` binds), a new connection wakes one of them (EPOLLEXCLUSIVE), not all.
 """
@@ -53,6 +55,9 @@ class Gate(Timed):
     pauses: int
     paused: bool
     sockets: list[ListeningSocket]
+    flows: int
+    flow_limit: int
+    lingering: list[Serving]
 
     def __init__(self, loop: Loop, limit: int) -> None:
         """``limit`` connections at a time."""
@@ -63,6 +68,9 @@ class Gate(Timed):
         self.pauses = 0
         self.paused = False
         self.sockets = []
+        self.flows = 0
+        self.flow_limit = limit
+        self.lingering = []
 
     def set_limit(self, limit: int) -> None:
         """Another limit; raised, it lets in those who wait."""
@@ -96,6 +104,11 @@ class Gate(Timed):
         if self.open < self.limit:
             self.resume()
 
+    def end_lingering(self) -> None:
+        """The end of a shutdown: what still answers through stopped sockets is given up."""
+        for serving in list(self.lingering):
+            serving.end()
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Serving(Handler):
@@ -108,6 +121,9 @@ class Serving(Handler):
     def stop(self) -> None:
         """Take no more and close our copy; clients that are here stay."""
         raise NotImplementedError
+
+    def end(self) -> None:
+        """Give up what still needs the socket."""
 
 
 class ListeningSocket(Serving):

@@ -5,7 +5,7 @@ Rules:
 * The N TCP sockets of a bind share its port by SO_REUSEPORT. The first one binds
   *without* the option and gets it afterwards: that bind fails when anybody, also another
   txlb of the same user, holds the port. With the option set from the start the kernel
-  would let a second instance in and give it half of the connections, silently.
+  would let a second instance in and give it half of the connections, silently. The same holds for UDP.
 * A bind with port 0 asks the kernel for a port; the whole group shares that one.
 * ``[::]:80`` accepts IPv6 only, like nginx and HAProxy's ``v6only``: write both binds
   to serve both families. So no bind ever depends on a sysctl.
@@ -25,6 +25,7 @@ import stat
 from txlb.errors import ListenError
 
 BACKLOG = 4096
+UDP_BUFFER = 4 << 20  # bytes of datagrams that may wait in a socket; the kernel caps it at net.core.rmem_max
 
 
 def parse_bind(bind: str) -> tuple[socket.AddressFamily, str, int]:
@@ -70,6 +71,31 @@ def listen_tcp(bind: str, count: int = 1) -> list[socket.socket]:
     except OSError as error:
         close_all(sockets)
         raise ListenError(f"cannot listen on {bind}: {_reason(error, port)}") from error
+    return sockets
+
+
+def bind_udp(bind: str, count: int = 1) -> list[socket.socket]:
+    """``count`` UDP sockets of one SO_REUSEPORT group; `ListenError` if the bind is not ours alone."""
+    family, host, port = parse_bind(bind)
+    sockets: list[socket.socket] = []
+    try:
+        for index in range(max(count, 1)):
+            sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UDP_BUFFER)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if index:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind((host, port))
+            if not index:
+                port = sock.getsockname()[1]
+                if count > 1:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError as error:
+        close_all(sockets)
+        raise ListenError(f"cannot listen on {bind} (udp): {_reason(error, port)}") from error
     return sockets
 
 

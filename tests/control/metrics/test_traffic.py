@@ -6,7 +6,7 @@ import pytest
 from support.metrics import Rows
 
 from txlb.core import scoreboard
-from txlb.core.scoreboard import BACKEND, CODES, LISTENER
+from txlb.core.scoreboard import BACKEND, CODES, DATAGRAMS, LISTENER
 
 
 @pytest.fixture
@@ -45,3 +45,18 @@ def test_without_cells_backends_count_their_own_answers(monkeypatch: pytest.Monk
     rows = Rows()
     rows.rows[0][rows.columns.backends["a"] + BACKEND.index("code_3xx")] = 7
     assert rows.samples()["txlb_http_requests_total{backend=a,code=3xx,listener=,rule=}"] == 7
+
+
+def test_udp_listeners_say_what_became_of_their_datagrams(rows: Rows):
+    base = rows.columns.listeners["dns"]
+    for number, name in enumerate(DATAGRAMS, start=1):
+        rows.rows[0][base + LISTENER.index(name)] = number
+        rows.rows[1][base + LISTENER.index(name)] = 100
+    samples = rows.samples()
+    assert samples["txlb_datagrams_total{direction=in,listener=dns}"] == 101
+    assert samples["txlb_datagrams_total{direction=out,listener=dns}"] == 102
+    assert samples["txlb_flows_evicted_total{listener=dns}"] == 103
+    reasons = ("source", "forbidden", "backend", "send", "resources", "queue")
+    for number, reason in enumerate(reasons, start=104):
+        assert samples[f"txlb_datagrams_dropped_total{{listener=dns,reason={reason}}}"] == number
+    assert not [key for key in samples if key.startswith("txlb_datagrams") and "listener=web" in key]

@@ -19,11 +19,12 @@ from txlb.control.metrics.backends import backends
 from txlb.control.metrics.durations import durations
 from txlb.control.metrics.picture import Picture
 from txlb.control.metrics.processes import processes
-from txlb.control.metrics.traffic import exchanges, listeners
+from txlb.control.metrics.traffic import datagrams, exchanges, listeners
 
 SUBJECTS: tuple[Callable[[Picture], Iterator[Metric]], ...] = (
     listeners,
     exchanges,
+    datagrams,
     backends,
     durations,
     processes,

@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from txlb.control.metrics.picture import Picture
-from txlb.core.scoreboard import BACKEND, CODES, LISTENER, RULE
+from txlb.core.scoreboard import BACKEND, CODES, DATAGRAMS, LISTENER, RULE
 
 
 def listeners(picture: Picture) -> Iterator[Metric]:
-    open_now = GaugeMetricFamily("txlb_client_connections", "Client connections open", labels=["listener"])
-    total = CounterMetricFamily("txlb_connections", "Client connections accepted", labels=["listener"])
+    open_now = GaugeMetricFamily(
+        "txlb_client_connections", "Client connections and UDP flows open", labels=["listener"]
+    )
+    total = CounterMetricFamily(
+        "txlb_connections", "Client connections accepted, UDP flows begun", labels=["listener"]
+    )
     moved = CounterMetricFamily(
         "txlb_bytes", "Bytes from (in) and to (out) clients", labels=["listener", "direction"]
     )
@@ -32,6 +36,29 @@ def listeners(picture: Picture) -> Iterator[Metric]:
             if name.startswith("errors_"):
                 errors.add_metric([listener, name[len("errors_") :]], picture.at(base, LISTENER, name))
     yield from (open_now, total, moved, errors)
+
+
+def datagrams(picture: Picture) -> Iterator[Metric]:
+    passed = CounterMetricFamily(
+        "txlb_datagrams", "Datagrams from (in) and to (out) clients", labels=["listener", "direction"]
+    )
+    dropped = CounterMetricFamily(
+        "txlb_datagrams_dropped", "Datagrams that were not passed on", labels=["listener", "reason"]
+    )
+    evicted = CounterMetricFamily(
+        "txlb_flows_evicted", "UDP flows that had to make room for others", labels=["listener"]
+    )
+    for spec in picture.snapshot.listeners:
+        if spec.protocol == "udp":
+            base = picture.columns.listeners[spec.id]
+            passed.add_metric([spec.id, "in"], picture.at(base, LISTENER, "datagrams_in"))
+            passed.add_metric([spec.id, "out"], picture.at(base, LISTENER, "datagrams_out"))
+            evicted.add_metric([spec.id], picture.at(base, LISTENER, "flows_evicted"))
+            for name in DATAGRAMS:
+                if name.startswith("dropped_"):
+                    reason = name.removeprefix("dropped_")
+                    dropped.add_metric([spec.id, reason], picture.at(base, LISTENER, name))
+    yield from (passed, dropped, evicted)
 
 
 def exchanges(picture: Picture) -> Iterator[Metric]:

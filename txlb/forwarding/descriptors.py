@@ -1,0 +1,39 @@
+"""How one worker divides its open files among clients' connections, backends' connections and UDP flows.
+
+Rules:
+
+* Each has its own part, so that one cannot eat up what another needs; `RESERVED` stay for everything else.
+* UDP flows get nothing without a UDP listener, a quarter beside others, everything where there are no others.
+* Of the rest clients get half, or what ``limits.max_connections`` says; backends get the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+RESERVED = 128
+LEAST = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """At most so many of each at a time."""
+
+    clients: int
+    backends: int
+    flows: int
+
+
+def share(open_files: int, protocols: Collection[str], max_connections: int | None) -> Share:
+    """``open_files``: RLIMIT_NOFILE; ``protocols``: of the listeners."""
+    usable = open_files - RESERVED
+    flows = 0
+    if "udp" in protocols:
+        flows = max(LEAST, usable // 4 if any(protocol != "udp" for protocol in protocols) else usable)
+    streams = usable - flows
+    clients = max(LEAST, streams // 2)
+    backends = max(LEAST, streams - clients)
+    if max_connections is not None:
+        clients = min(max_connections, 2 * clients)
+    return Share(clients, backends, flows)

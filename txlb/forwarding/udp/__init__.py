@@ -1,0 +1,1 @@
+"""UDP: flows between client addresses and backends."""
