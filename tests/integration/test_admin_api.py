@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -401,6 +403,8 @@ def test_the_file_wins_at_reload(start_balancer: Start, origin: Origin) -> None:
     assert (views["b0"]["weight"], views["b0"]["patched"]) == (5, [])
     assert (views["b1"]["port"], views["b1"]["provenance"]) == (2, "file")
     assert "backend b1: the change made over the API is set aside" in balancer.program.output
+    assert balancer.metric("txlb_overlay_entries", state="set_aside") == 2
+    assert balancer.metric("txlb_overlay_entries", state="active") == 0
 
 
 def test_changes_outlive_a_restart_with_a_store_and_only_then(
@@ -441,3 +445,26 @@ def test_a_store_that_breaks_stops_no_traffic(start_balancer: Start, origin: Ori
         assert client.ask("GET / HTTP/1.1\nHost: a").status == 200
     resource.prlimit(pid, resource.RLIMIT_FSIZE, usual)
     assert balancer.call("PATCH", "/backends/b0", {"weight": 3})[0] == 200
+
+
+def test_the_example_runs(balancer: Balancer, second: Origin) -> None:
+    script = Path(__file__).parents[2] / "examples" / "admin-api.sh"
+    before = balancer.call("GET", "/routing-rules")[1]
+    with second.serving(answering(echo)):
+        done = subprocess.run(
+            ["sh", str(script)],
+            env={
+                **os.environ,
+                "ADMIN": f"http://127.0.0.1:{balancer.ports['admin']}",
+                "BACKEND": f"127.0.0.1:{second.port}",
+            },
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"status": "REGISTERED"' in done.stdout
+    assert '"left": 0' in done.stdout
+    assert '"status": "DEREGISTERED"' in done.stdout
+    assert balancer.call("GET", "/routing-rules")[1] == before

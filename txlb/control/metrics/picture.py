@@ -31,6 +31,7 @@ class Picture:
     restarts: int
     reloads: tuple[int, int]  # success, failure
     now_ms: int
+    overlay: tuple[int, int] = (0, 0)  # entries in force, and set aside
 
     sums: list[int] = field(init=False, default_factory=list)
 
@@ -46,8 +47,10 @@ class Picture:
 def capture(node: Node) -> Picture:
     """The picture of this moment."""
     assert node.scoreboard is not None and node.fleet is not None
+    aside = len(node.configuration.composed.set_aside())
     return Picture(
         snapshot=node.snapshot,
+        overlay=(len(node.configuration.composed.overlay) - aside, aside),
         columns=node.scoreboard.columns,
         rows=node.scoreboard.copy(),
         up=node.fleet.up(),

@@ -35,7 +35,12 @@ def processes(picture: Picture) -> Iterator[Metric]:
     role = GaugeMetricFamily("txlb_role", "1 for the role it has", labels=["role"])
     for name in ROLES:
         role.add_metric([name], int(name == ROLE))
-    yield from (up, lag, beat, reloads, role)
+    overlay = GaugeMetricFamily(
+        "txlb_overlay_entries", "Changes made over the API, in force or set aside", labels=["state"]
+    )
+    for state, count in zip(("active", "set_aside"), picture.overlay, strict=True):
+        overlay.add_metric([state], count)
+    yield from (up, lag, beat, reloads, role, overlay)
     yield CounterMetricFamily("txlb_worker_restarts", "Workers started again", value=picture.restarts)
     yield CounterMetricFamily("txlb_access_log_dropped", "Lines a slow log lost", value=dropped)
     yield CounterMetricFamily(
