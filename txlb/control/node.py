@@ -276,8 +276,8 @@ class Node:
             etag = "" if accepted else self.configuration.etag
             try:
                 await self._publisher.in_thread(one.apply, draft, etag, targets)
-            except TxlbError as error:
-                one.done.errback(error)
+            except Exception:
+                one.done.errback(Failure())  # the others have nothing to do with it
             else:
                 accepted.append(one)
                 found.update(one.addresses)
