@@ -7,7 +7,6 @@ from collections.abc import Callable
 from ..bench import Bench
 from ..report import Table
 from .closed_loop import http_close, http_keepalive, http_upload
-from .failures import failures
 from .idle_memory import idle_memory
 from .latency import http_latency
 from .many_backends import http_many_backends
@@ -19,5 +18,4 @@ SCENARIOS: dict[str, Callable[[Bench], list[Table]]] = {
     "http-upload": http_upload,
     "http-latency": http_latency,
     "idle-memory": idle_memory,
-    "failures": failures,
 }

@@ -14,7 +14,8 @@ admin: {bind: "127.0.0.1:9900", token_file: null, tls: null, allowed_hosts: []}
 metrics: {bind: null}
 store: null
 secret_file: null
-limits: {max_connections: auto, request_line: 8KiB, head: 16KiB, fields: 100, body: null}
+limits: {max_connections: auto, request_line: 8KiB, head: 16KiB, fields: 100, body: null,
+         tls_handshakes: 1024}
 timeouts: {connect: 1s, client_header: 10s, client_body: 30s, client_idle: 60s, send: 60s,
            backend_response: 60s, tunnel_idle: 1h, tls_handshake: 5s, udp_idle: 60s, drain: 300s,
            shutdown: 30s}
@@ -84,9 +85,10 @@ def test_every_key_reaches_its_spec() -> None:
         admin: {bind: "unix:/run/lb", token_file: /t, allowed_hosts: [LB.example],
                 tls: {certificates: [{chain: /c, key: /k}], min_version: "1.3"}}
         metrics: {bind: "0.0.0.0:9901"}
-        limits: {max_connections: 7, request_line: 1KiB, head: 2KiB, fields: 9, body: 1MiB}
+        limits: {max_connections: 7, request_line: 1KiB, head: 2KiB, fields: 9, body: 1MiB,
+                 tls_handshakes: 11}
         timeouts: {connect: 2s, client_header: 3s, client_body: 4s, client_idle: 5s, send: 6s,
-                   backend_response: 7s, tunnel_idle: 8s, drain: 9s, shutdown: 10s}
+                   backend_response: 7s, tunnel_idle: 8s, tls_handshake: 11s, drain: 9s, shutdown: 10s}
         idle_connections: {min_per_backend: 1, max_per_backend: 2, idle_timeout: 3s}
         access_log: {path: /var/log/lb.log, format: off}
         error_responses: {503: {body: Back soon.}}
@@ -110,6 +112,7 @@ def test_every_key_reaches_its_spec() -> None:
         5,
     )
     assert (timeouts.send, timeouts.backend_response, timeouts.tunnel_idle) == (6, 7, 8)
+    assert (timeouts.tls_handshake, limits.tls_handshakes) == (11, 11)
     assert (timeouts.drain, timeouts.shutdown) == (9, 10)
     assert (idle.min_per_backend, idle.max_per_backend, idle.idle_timeout) == (1, 2, 3)
     assert (snapshot.access_log.path, snapshot.access_log.format) == ("/var/log/lb.log", "off")
@@ -131,21 +134,14 @@ def test_every_key_reaches_its_spec() -> None:
 @pytest.mark.parametrize(
     ("default", "other", "path"),
     [
-        ("tls_handshake: 5s", "tls_handshake: 6s", "timeouts.tls_handshake"),
         ("interval: 5s", "interval: 1s", "health_check.interval"),
         ("rise: 2", "rise: 1", "health_check.rise"),
         ("suspect_after: 300ms", "suspect_after: 1s", "health_check.suspect_after"),
         ("protocol: http", "protocol: tcp", "listeners[0].protocol"),
-        (
-            "    tls: null\n    proxy_protocol: false",
-            "    tls: {}\n    proxy_protocol: false",
-            "listeners[0].tls",
-        ),
         ("sni: false", "sni: true", "listeners[0].sni"),
         ("forwarding: proxy", "forwarding: kernel", "listeners[0].forwarding"),
         ("health_check: off", "health_check: {type: http}", "backends[0].health_check"),
         ("health_check: off", "health_check_path: /health", "backends[0].health_check_path"),
-        ("    tls: null\n    proxy_protocol: null", "    tls: {ca: x}", "backends[0].tls"),
         ("fallback: null", "fallback: other", "routing_rules[0].fallback"),
     ],
 )

@@ -4,6 +4,7 @@ Rules:
 
 * ``loads(effective(snapshot))`` equals ``snapshot``, but for its generation and for
   the addresses that names resolved to.
+* Keys and certificates are named by their files, never shown.
 * Text is quoted unless the strict reader takes it for just that text.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 
 from txlb.config.scalars import resolve_plain
 from txlb.config.values import show_duration, show_percent, show_size
-from txlb.core.model import AdminSpec, Snapshot
+from txlb.core.model import AdminSpec, BackendTlsSpec, Snapshot, TlsSpec
 
 _PLAIN = re.compile(r"[A-Za-z0-9./][A-Za-z0-9._/-]*")
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -43,6 +44,7 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
             "head": show_size(limits.head),
             "fields": limits.fields,
             "body": None if limits.body is None else show_size(limits.body),
+            "tls_handshakes": limits.tls_handshakes,
         },
         "timeouts": {name: show_duration(seconds) for name, seconds in timeouts.items()},
         "idle_connections": {
@@ -66,6 +68,7 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
                 "proxy_protocol": one.proxy_protocol,
                 "udp": asdict(one.udp),
                 "steer": one.steer,
+                "tls": _tls(one.tls),
             }
             for one in snapshot.listeners
         ],
@@ -77,6 +80,7 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
                 "weight": one.weight,
                 "max_connections": one.max_connections,
                 "proxy_protocol": one.proxy_protocol,
+                "tls": _backend_tls(one.tls),
             }
             for one in snapshot.backends
         ],
@@ -110,6 +114,32 @@ def _admin(admin: AdminSpec) -> dict[str, Any]:
         certificate = {"chain": admin.tls.chain, "key": admin.tls.key}
         shown["tls"] = {"certificates": [certificate], "min_version": admin.tls.min_version}
     return {**shown, "allowed_hosts": list(admin.allowed_hosts)}
+
+
+def _tls(spec: TlsSpec | None) -> dict[str, Any] | None:
+    if spec is None:
+        return None
+    return {
+        "certificates": [
+            {"chain": one.chain, "key": one.key, "client_ca": one.client_ca} for one in spec.certificates
+        ],
+        "client_ca": spec.client_ca,
+        "client_auth": spec.client_auth,
+        "min_version": spec.min_version,
+        "unknown_name": spec.unknown_name,
+    }
+
+
+def _backend_tls(spec: BackendTlsSpec | None) -> dict[str, Any] | None:
+    if spec is None:
+        return None
+    mine = spec.client_certificate
+    return {
+        "ca": spec.ca,
+        "server_name": spec.server_name,
+        "client_certificate": None if mine is None else {"chain": mine.chain, "key": mine.key},
+        "verify": spec.verify,
+    }
 
 
 def _mapping(data: dict[str, Any], indent: str) -> list[str]:

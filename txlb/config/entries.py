@@ -11,6 +11,7 @@ from txlb.config.algorithms import NAME, OWN, Algorithm, named
 from txlb.config.kinds import RESERVED, Bind, Duration, Id, Network, Or, choice, nullable, reserved, whole
 from txlb.config.section import REQUIRED, Section, key
 from txlb.config.settings import HealthCheck
+from txlb.config.tls import BackendTls, Tls
 
 
 def _check_of_backend(value: object) -> None:
@@ -78,7 +79,7 @@ class Listener(Section):
     via: Annotated[str, choice("chain", "always", "off")] = key(
         "chain", "When to append to `Via`: where one came in, always, or never.", "always"
     )
-    tls: Annotated[None, kinds.NOTHING] = key(None, "Certificates.")
+    tls: Tls | None = key(None, "TLS ends here: certificates and who must show one. `null` = no TLS.")
     proxy_protocol: Annotated[bool, kinds.BOOLEAN] = key(
         False,
         "Whether connections begin with a PROXY header, v1 or v2, that names the client. Then only `trusted`"
@@ -116,7 +117,7 @@ class Backend(Section):
     health_check: Annotated[
         None, kinds.Kind("`off`", _check_of_backend, {"enum": [None, "off"], RESERVED: True}, works=False)
     ] = key(None, "How this backend is checked, or `off`.")
-    tls: Annotated[None, kinds.NOTHING] = key(None, "TLS to the backend.")
+    tls: BackendTls | None = key(None, "TLS to the backend; `{}` = with all its defaults, `null` = no TLS.")
     proxy_protocol: Annotated[str | None, nullable(choice("v1", "v2"))] = key(
         None,
         "Version of the PROXY header that connections to it begin with, to name the client; the backend must"

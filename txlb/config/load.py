@@ -15,7 +15,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from txlb.config import addresses
+from txlb.config.certificates import PemFiles
 from txlb.config.crosschecks import Examination, draft_of, draft_of_data
 from txlb.config.document import Document
 from txlb.config.entries import Backend, Listener, RoutingRule
@@ -37,6 +38,7 @@ from txlb.core.model import (
     AdminTlsSpec,
     AlgorithmSpec,
     BackendSpec,
+    BackendTlsSpec,
     ErrorResponseSpec,
     IdleConnectionsSpec,
     LimitsSpec,
@@ -45,6 +47,7 @@ from txlb.core.model import (
     RuleSpec,
     Snapshot,
     TimeoutsSpec,
+    TlsSpec,
     UdpSpec,
 )
 from txlb.errors import ConfigError
@@ -102,11 +105,42 @@ def _validate(document: Document, base: Path) -> Loaded:
     findings += examination.errors
     responses = _error_responses(configuration, document.data, base, findings)
     secret = _secret(configuration, base, findings)
+    files = PemFiles(base)
+    listener_tls, backend_tls = _tls(configuration, files)
+    findings += files.errors
     problems = document.located(findings)
     if problems or configuration is None:
         raise ConfigError(map(str, problems))
-    warnings = Document(document.source, None, place=document.place).located(examination.warnings)
-    return Loaded(_snapshot(configuration, responses, secret, base), tuple(map(str, warnings)))
+    warnings = Document(document.source, None, place=document.place).located(
+        [*examination.warnings, *files.warnings]
+    )
+    snapshot = _snapshot(configuration, responses, secret, base)
+    if listener_tls or backend_tls:
+        snapshot = replace(
+            snapshot,
+            listeners=tuple(replace(one, tls=listener_tls.get(one.id)) for one in snapshot.listeners),
+            backends=tuple(
+                replace(one, tls=backend_tls[one.id]) if one.id in backend_tls else one
+                for one in snapshot.backends
+            ),
+        )
+    return Loaded(snapshot, tuple(map(str, warnings)))
+
+
+def _tls(
+    configuration: Configuration | None, files: PemFiles
+) -> tuple[dict[str, TlsSpec], dict[str, BackendTlsSpec]]:
+    """What the files say that listeners and backends name, by id."""
+    listeners: dict[str, TlsSpec] = {}
+    backends: dict[str, BackendTlsSpec] = {}
+    if configuration is not None:
+        for index, listener in enumerate(configuration.listeners):
+            if listener.tls is not None:
+                listeners[listener.id] = files.listener(listener.tls, ("listeners", index, "tls"))
+        for index, backend in enumerate(configuration.backends):
+            if backend.tls is not None:
+                backends[backend.id] = files.backend(backend.tls, ("backends", index, "tls"))
+    return listeners, backends
 
 
 def _snapshot(
@@ -123,7 +157,12 @@ def _snapshot(
         secret_file=None if configuration.secret_file is None else str(base / configuration.secret_file),
         secret=secret,
         limits=LimitsSpec(
-            limits.max_connections, limits.request_line, limits.head, limits.fields, limits.body
+            limits.max_connections,
+            limits.request_line,
+            limits.head,
+            limits.fields,
+            limits.body,
+            limits.tls_handshakes,
         ),
         timeouts=TimeoutsSpec(**configuration.timeouts.model_dump()),
         idle_connections=IdleConnectionsSpec(idle.min_per_backend, idle.max_per_backend, idle.idle_timeout),

@@ -25,6 +25,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from txlb.config.certificates import PemFiles
 from txlb.config.consistency import backend_data, errors_of, rule_data
 from txlb.config.entries import Backend, RoutingRule
 from txlb.config.load import backend_spec, rule_spec
@@ -323,7 +324,14 @@ def _aside(key: Key, reason: str) -> str:
 
 
 def _backend(valid: Backend, file: Snapshot, folder: Path) -> BackendSpec:
-    return backend_spec(valid)
+    spec = backend_spec(valid)
+    if valid.tls is None:
+        return spec
+    files = PemFiles(folder)
+    tls = files.backend(valid.tls, ("tls",))
+    if files.errors:
+        raise ConfigError(_text(finding.path, finding.message) for finding in files.errors)
+    return replace(spec, tls=tls)
 
 
 def _data(kind: str, spec: Spec, file: Snapshot) -> dict[str, Any]:

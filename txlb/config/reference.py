@@ -109,6 +109,7 @@ def reference() -> str:
         if model is not None and any(_working(model)):
             parts += [f"## {_shown_name(name, field)}\n", inspect.cleandoc(model.__doc__ or "") + "\n"]
             parts += [_table(model), _example(name, field, model)]
+            parts += _below(name, field, model)
         if name == "routing_rules":
             parts += ["### algorithm\n", ALGORITHM, _table(Algorithm)]
     rows = [
@@ -116,6 +117,18 @@ def reference() -> str:
         for path, field in _reserved(Configuration, "")
     ]
     return "\n".join([*parts, RESERVED]) + "".join(rows)
+
+
+def _below(name: str, field: FieldInfo, model: type[BaseModel]) -> Iterator[str]:
+    """The sections inside a section."""
+    for key, one in _working(model):
+        below = model_in(one.annotation)
+        if below is not None and below is not Algorithm and kind_of(one) is None:
+            path = f"{_shown_name(name, field)}.{key}"
+            yield f"### {_shown_name(path, one)}\n"
+            yield inspect.cleandoc(below.__doc__ or "") + "\n"
+            yield _table(below)
+            yield from _below(path, one, below)
 
 
 def _working(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:

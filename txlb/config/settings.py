@@ -102,6 +102,9 @@ class Limits(Section):
     body: Annotated[int | None, nullable(size(0, 2**50))] = key(
         None, "Longest request body; past it: 413. `null` = any length, as bodies are streamed.", "10MiB"
     )
+    tls_handshakes: Annotated[int, whole(1, 1_000_000, "handshakes")] = key(
+        1024, "TLS handshakes under way at a time, per worker; past it the oldest gives way.", 4096
+    )
 
 
 class Timeouts(Section):
@@ -122,7 +125,7 @@ class Timeouts(Section):
         "60s", "For an answer to begin, and between two pieces of it; before it begins: 504.", "2m"
     )
     tunnel_idle: Duration = key("1h", "A tunnel (WebSocket) may carry nothing in either direction.", "10m")
-    tls_handshake: Annotated[float, reserved(kinds.DURATION, "5s")] = key("5s", "For a TLS handshake to end.")
+    tls_handshake: Duration = key("5s", "For a client's TLS handshake, from its connection to its end.", "3s")
     udp_idle: Duration = key(
         "60s", "A UDP flow may carry nothing in either direction; past it, it ends.", "10s"
     )

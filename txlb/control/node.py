@@ -26,6 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txlb.control.amendment import Amendment, Edit
+from txlb.control.certificates import CertificateWatch
 from txlb.control.configuration import Configuration, Draft
 from txlb.control.drain import Draining
 from txlb.control.fleet import Fleet, OnReports, Reports
@@ -125,6 +126,7 @@ class Node:
         self._sampling.clock = reactor
         self._refreshing = LoopingCall(self._refresh)
         self._refreshing.clock = reactor
+        self._certificates = CertificateWatch(reactor, lambda: self.snapshot, self.amend_file)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -147,6 +149,7 @@ class Node:
         self.fleet = self._fleet_factory(self.scoreboard, self.sockets, self._reported)
         self._publisher.scoreboard, self._publisher.fleet = self.scoreboard, self.fleet
         self.fleet.start()
+        self._certificates.start()
         self.rate = Rate(lambda: self._sum_of_listeners("requests"), self._reactor.seconds)
         self._sampling.start(1.0, now=False)
         self._refreshing.start(NAMES_EVERY, now=False)
@@ -182,6 +185,21 @@ class Node:
             leaving.until = time.monotonic()
             self._sync_drains()
 
+    def amend_file(self, edit: Callable[[Snapshot], Snapshot]) -> Deferred[bool]:
+        """Put in force what ``edit`` (called in a thread) makes of the file; whether that is another."""
+
+        async def amend() -> bool:
+            file = self.configuration.composed.file
+            edited = await self._publisher.in_thread(edit, file)
+            if edited is file or not self.serving or self.draining:
+                return False
+            draft = self.configuration.draft()
+            composed = await self._publisher.in_thread(self.configuration.with_file, edited)
+            draft.take(composed, time.monotonic() + self.snapshot.timeouts.drain)
+            return bool(await self._put_in_force(draft, await self._resolved(draft, ())))
+
+        return self._one_at_a_time(amend)
+
     def active_connections(self) -> int:
         """Client connections open now, over all workers."""
         assert self.scoreboard is not None
@@ -193,6 +211,7 @@ class Node:
         for call in (self._sampling, self._refreshing):
             if call.running:
                 call.stop()
+        self._certificates.stop()
         self.standings.stop()
         self.drains.stop()
         assert self.fleet is not None

@@ -67,6 +67,7 @@ class Backend(Answers):
         "port",
         "proxy_protocol",
         "resets",
+        "secure",
         "suspected",
         "suspects",
         "timeouts",
@@ -95,6 +96,7 @@ class Backend(Answers):
     watchers: list[Watcher]
     connections: int
     idle: int
+    secure: Any  # how TLS to it is spoken (`txlb.net.tls.Origin`), None = not at all
     kept: list[Any]  # the idle connections themselves: the forwarding plane's business
     oldest: Any  # who waits longest for the first byte of an answer, None = nobody: its business, too
     youngest: Any
@@ -117,6 +119,7 @@ class Backend(Answers):
         self.port = port
         self.weight = weight
         self.proxy_protocol = 0
+        self.secure = None
         self.limit = UNLIMITED if max_connections is None else max_connections
         self.healthy = True
         self.drained = False
@@ -205,7 +208,7 @@ class Backend(Answers):
             doubt = self.doubt
             if doubt is not None:
                 doubt.answered()
-        elif outcome <= outcomes.CONNECT_FAILED:
+        elif outcomes.is_connect_failure(outcome):
             self.errors += 1
             self.connect_failures += 1
             self.avoid_until = now + AVOID_SECONDS

@@ -25,6 +25,7 @@ class LimitsSpec:
     head: int = 16384
     fields: int = 100
     body: int | None = None
+    tls_handshakes: int = 1024  # under way at a time, per worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,47 @@ class UdpSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateSpec:
+    """A certificate, its chain and its key: the paths, and what was read there.
+
+    What is secret or long is left out of ``repr``: specs end up in logs and errors.
+    """
+
+    chain: str  # paths
+    key: str
+    chain_pem: str = field(default="", repr=False)
+    key_pem: str = field(default="", repr=False)  # secret: never shown, never logged
+    names: tuple[str, ...] = ()  # lower case; "*.example.com" = one label
+    kind: str = "rsa"  # rsa | ec | ed25519: the type of its key
+    not_after: float = 0.0  # POSIX time
+    client_ca: str | None = None  # path; None = as the listener says
+    client_ca_pem: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSpec:
+    """How a listener ends TLS."""
+
+    certificates: tuple[CertificateSpec, ...] = ()  # the first is for clients that name none of ours
+    client_ca: str | None = None  # path; None = clients need no certificate
+    client_ca_pem: str = field(default="", repr=False)
+    client_auth: str = "required"  # required | optional
+    min_version: str = "1.2"  # 1.2 | 1.3
+    unknown_name: str = "default"  # default | refuse
+
+
+@dataclass(frozen=True, slots=True)
+class BackendTlsSpec:
+    """How a backend is spoken to in TLS."""
+
+    ca: str | None = None  # path; None = what the system trusts
+    ca_pem: str = field(default="", repr=False)
+    server_name: str | None = None  # None = the backend's host
+    client_certificate: CertificateSpec | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerSpec:
     """One place that accepts clients."""
 
@@ -113,6 +155,7 @@ class ListenerSpec:
     proxy_protocol: bool = False  # connections begin with a PROXY header
     udp: UdpSpec = field(default_factory=UdpSpec)
     steer: str = "connection"  # connection | client: what decides which worker gets a client
+    tls: TlsSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +173,7 @@ class BackendSpec:
     max_connections: int | None = None
     address: str = ""
     proxy_protocol: str | None = None  # v1 | v2: the header that connections begin with
+    tls: BackendTlsSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ TIMEOUT: Final = 5  #: silent for ``timeouts.backend_response``
 BAD_RESPONSE: Final = 6  #: what came is not a well-formed answer
 CLIENT_ABORT: Final = 7  #: the client left first
 UNUSED: Final = 8  #: never tried: a shortage of our own, shutdown, or a stale idle connection
+CONNECT_TLS: Final = 9  #: connected, but not to whom we expect, or the TLS handshake failed
 
 NAMES: Final = (
     "ok",
@@ -32,13 +33,14 @@ NAMES: Final = (
     "bad_response",
     "client_abort",
     "unused",
+    "connect_tls",
 )
 
 
 def is_connect_failure(outcome: int) -> bool:
-    return CONNECT_REFUSED <= outcome <= CONNECT_FAILED
+    return CONNECT_REFUSED <= outcome <= CONNECT_FAILED or outcome == CONNECT_TLS
 
 
 def is_failure(outcome: int) -> bool:
     """The backend's fault, as far as we can see."""
-    return CONNECT_REFUSED <= outcome <= BAD_RESPONSE
+    return CONNECT_REFUSED <= outcome <= BAD_RESPONSE or outcome == CONNECT_TLS

@@ -66,6 +66,7 @@ LISTENER: tuple[str, ...] = (
     "errors_413",
     "errors_414",
     "errors_417",
+    "errors_421",
     "errors_431",
     "errors_501",
     "errors_502",
@@ -78,6 +79,13 @@ LISTENER: tuple[str, ...] = (
     "errors_send_timeout",
     "errors_internal",
     "errors_proxy_protocol",
+    "errors_tls_handshake",  # not TLS, nothing in common, cut off, an unknown name
+    "errors_tls_timeout",
+    "errors_tls_client_certificate",  # missing or not valid
+    "errors_tls_crowded",  # gave way: too many under way
+    "errors_tls_plain_http",
+    "tls_full",  # handshakes that were completed
+    "tls_resumed",
     *DATAGRAMS,
 )
 RULE: tuple[str, ...] = ("requests", "retries", "panic_picks", *CODES, *LATENCY)

@@ -4,7 +4,7 @@ Rules:
 
 * The bytes are JSON, one value a line: a head with everything small, then slices of at
   most `SLICE` backends, rules and cells. Backends are lists, not objects: half the bytes
-  and time, and 10,000 of them are the case that matters.
+  and time, and 10,000 of them are the case that matters. What they have in common (``tls``) is sent once.
 * `decode` is a generator that does one line per step, so that an event loop can spread
   it over many turns; no step takes longer than one slice.
 * ``decode(encode(snapshot, columns)) == (snapshot, columns)``, the free list aside.
@@ -24,6 +24,8 @@ from txlb.core.model import (
     AdminTlsSpec,
     AlgorithmSpec,
     BackendSpec,
+    BackendTlsSpec,
+    CertificateSpec,
     ErrorResponseSpec,
     IdleConnectionsSpec,
     LimitsSpec,
@@ -32,6 +34,7 @@ from txlb.core.model import (
     RuleSpec,
     Snapshot,
     TimeoutsSpec,
+    TlsSpec,
     UdpSpec,
 )
 from txlb.core.scoreboard import Cell, Columns
@@ -39,10 +42,13 @@ from txlb.core.scoreboard import Cell, Columns
 SLICE = 250
 _Item = TypeVar("_Item")
 _BACKEND = tuple(spec.name for spec in fields(BackendSpec))
+_TLS = _BACKEND.index("tls")
 
 
 def encode(snapshot: Snapshot, columns: Columns) -> Generator[bytes, None, None]:
     """The lines of this snapshot and its columns; joined they are what `decode` reads."""
+    shared = list(dict.fromkeys(backend.tls for backend in snapshot.backends if backend.tls is not None))
+    numbers: dict[BackendTlsSpec | None, int] = {None: -1, **{tls: at for at, tls in enumerate(shared)}}
     head: dict[str, Any] = {
         "generation": snapshot.generation,
         "node_id": snapshot.node_id,
@@ -59,11 +65,12 @@ def encode(snapshot: Snapshot, columns: Columns) -> Generator[bytes, None, None]
         "access_log": asdict(snapshot.access_log),
         "listeners": [asdict(listener) for listener in snapshot.listeners],
         "error_responses": [asdict(response) for response in snapshot.error_responses],
+        "backend_tls": [asdict(tls) for tls in shared],
         "columns": {**columns.to_json(), "backends": {}, "cells": []},
     }
     yield _line("head", head)
     for backends in _slices(snapshot.backends):
-        yield _line("backends", [[getattr(backend, name) for name in _BACKEND] for backend in backends])
+        yield _line("backends", [_backend_row(backend, numbers) for backend in backends])
         yield _line("bases", {backend.id: columns.backends[backend.id] for backend in backends})
     for rule in snapshot.rules:  # a rule may name 10,000 backends: those follow as slices of their own
         yield _line("rule", {**_rule_head(rule), "backends": []})
@@ -80,13 +87,16 @@ def decode(data: bytes) -> Generator[None, None, tuple[Snapshot, Columns]]:
     rules: list[tuple[dict[str, Any], list[str]]] = []
     cells: dict[Cell, int] = {}
     bases: dict[str, int] = {}
+    shared: list[BackendTlsSpec] = []
     start = 0
     while start < len(data):
         end = data.index(b"\n", start)
         kind, value = json.loads(data[start:end])
         start = end + 1
         if kind == "backends":
-            backends += [BackendSpec(*row) for row in value]
+            for row in value:
+                row[_TLS] = shared[row[_TLS]] if row[_TLS] >= 0 else None
+                backends.append(BackendSpec(*row))
         elif kind == "rule_backends":
             rules[-1][1].extend(value)
         elif kind == "rule":
@@ -97,6 +107,7 @@ def decode(data: bytes) -> Generator[None, None, tuple[Snapshot, Columns]]:
             bases.update(value)
         else:
             head = value
+            shared = [_backend_tls(one) for one in head["backend_tls"]]
         yield
     snapshot = Snapshot(
         generation=head["generation"],
@@ -175,8 +186,26 @@ def _admin(row: dict[str, Any]) -> AdminSpec:
     return AdminSpec(tls=None if tls is None else AdminTlsSpec(**tls), **_tuples(row))
 
 
+def _backend_row(backend: BackendSpec, numbers: dict[BackendTlsSpec | None, int]) -> list[Any]:
+    row = [getattr(backend, name) for name in _BACKEND]
+    row[_TLS] = numbers[backend.tls]
+    return row
+
+
 def _listener(row: dict[str, Any]) -> ListenerSpec:
-    return ListenerSpec(**{**_tuples(row), "udp": UdpSpec(**row["udp"])})
+    tls = row["tls"]
+    if tls is not None:
+        tls = TlsSpec(**{**tls, "certificates": tuple(map(_certificate, tls["certificates"]))})
+    return ListenerSpec(**{**_tuples(row), "tls": tls, "udp": UdpSpec(**row["udp"])})
+
+
+def _backend_tls(row: dict[str, Any]) -> BackendTlsSpec:
+    mine = row["client_certificate"]
+    return BackendTlsSpec(**{**row, "client_certificate": None if mine is None else _certificate(mine)})
+
+
+def _certificate(row: dict[str, Any]) -> CertificateSpec:
+    return CertificateSpec(**_tuples(row))
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:

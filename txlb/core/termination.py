@@ -75,6 +75,8 @@ INTERNAL_ERROR: Final = 30
 SHUTDOWN: Final = 31
 FLOW_IDLE: Final = 32
 FLOW_EVICTED: Final = 33
+CONNECT_TLS: Final = 34
+MISDIRECTED: Final = 35
 
 TERMINATIONS: Final = (
     Termination("--", "", "the exchange ended in order"),
@@ -115,6 +117,8 @@ TERMINATIONS: Final = (
     Termination("K-", "shutdown", "not finished within `timeouts.shutdown`"),
     Termination("--", "flow_idle", "a UDP flow that carried nothing for `timeouts.udp_idle`"),
     Termination("R-", "flow_evicted", "a UDP flow had to make room for another (`udp.max_flows`)"),
+    Termination("SC", "connect_tls", "TLS to the backend failed, or its certificate is not valid (502)"),
+    Termination("PR", "misdirected", "the name asks for a client certificate, the connection was not (421)"),
 )
 
 

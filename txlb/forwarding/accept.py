@@ -4,19 +4,32 @@ Rules:
 
 * An IPv4 client of a dual-stack socket has its IPv4 address; one of a UNIX socket has none: it is ``unix:``,
   port 0.
+* With TLS the protocol comes after the handshake (`txlb.forwarding.secure`); another generation of
+  certificates is for connections that come after it.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import mypyc_attr
 
+from txlb.core.pool import Pool
 from txlb.forwarding.client import ClientProtocol
 from txlb.forwarding.listener import UNIX, Listener
 from txlb.forwarding.preface import PrefaceAcceptor
+from txlb.forwarding.secure import TlsReceiver
+from txlb.net.handshakes import Arrival, Handshakes
 from txlb.net.listener import Acceptor, Gate, ListeningSocket, Serving
+from txlb.net.loop import Loop
 from txlb.net.splicing import SplicingTransport
+from txlb.net.tls import Handshake
+from txlb.net.tls_contexts import ServerTls
+
+if TYPE_CHECKING:
+    from txlb.core.model import ListenerSpec, Snapshot
+    from txlb.forwarding.access_log import AccessLog
 
 MAPPED: Final = "::ffff:"
 
@@ -26,6 +39,28 @@ class StreamListener(Listener):
     """A listener whose clients have connections."""
 
     send_timeout: float
+    tls: ServerTls | None
+    tls_handshake: float
+    crowd: Handshakes
+
+    def __init__(self, id: str, loop: Loop, log: AccessLog) -> None:
+        super().__init__(id, loop, log)
+        self.tls = None
+        self.tls_handshake = 5.0
+        self.crowd = Handshakes(1024)
+
+    def configure(self, spec: ListenerSpec, snapshot: Snapshot, pools: Mapping[str, Pool]) -> None:
+        super().configure(spec, snapshot, pools)
+        self.tls_handshake = snapshot.timeouts.tls_handshake
+        self.crowd.limit = snapshot.limits.tls_handshakes
+        if spec.tls is None:
+            self.tls = None
+        elif self.tls is None or self.tls.spec != spec.tls:
+            self.tls = ServerTls(spec.tls, spec.id, spec.protocol == "http")
+
+    def plain_answer(self) -> bytes:
+        """What a client is told that speaks plain HTTP where TLS is expected; b"" = nothing."""
+        return b""
 
     def client(self, gate: Gate, ip: str, port: int) -> ClientProtocol:
         """The protocol of a connection from there; it is counted in ``gate``."""
@@ -56,5 +91,14 @@ class StreamAcceptor(Acceptor):
             port = peer[1]
             if ip.startswith(MAPPED) and "." in ip:
                 ip = ip[7:]
+        tls = listener.tls
+        if tls is not None:
+            receiver = TlsReceiver(listener, self.gate, tls, ip, port)
+            handshake = Handshake(tls.connection(sock))
+            arrival = Arrival(
+                self.gate, listener.crowd, receiver, sock, peer, listener.send_timeout, handshake
+            )
+            arrival.start(listener.tls_handshake)
+            return
         protocol = listener.client(self.gate, ip, port)
         SplicingTransport(listener.loop, sock, peer, listener.send_timeout).start(protocol)

@@ -19,7 +19,7 @@ from txlb.forwarding.udp.settings import UdpSettings
 from txlb.net.listener import Gate
 
 LAG_WINDOW = 100  # ticks: the worst lag of about 10 s is shown
-OWN = {400, 404, 408, 413, 414, 417, 431, 501, 502, 503, 504, 505}
+OWN = {400, 404, 408, 413, 414, 417, 421, 431, 501, 502, 503, 504, 505}
 
 
 class Board:
@@ -231,6 +231,13 @@ class Board:
             "errors_send_timeout",
             "errors_internal",
             "errors_proxy_protocol",
+            "errors_tls_handshake",
+            "errors_tls_timeout",
+            "errors_tls_client_certificate",
+            "errors_tls_crowded",
+            "errors_tls_plain_http",
+            "tls_full",
+            "tls_resumed",
         ):
             row[base + LISTENER.index(name)] = getattr(settings, name)
         if isinstance(settings, UdpSettings):

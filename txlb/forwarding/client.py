@@ -10,10 +10,15 @@ Rules:
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from mypy_extensions import mypyc_attr
 
 from txlb.core.proxy_announcement import Announced, TlsFacts, announce
+from txlb.net.tls import TlsTransport
 from txlb.net.transport import StreamProtocol
+
+COMMON_NAME: Final = "2.5.4.3"
 
 
 class Announcement:
@@ -29,6 +34,30 @@ class Announcement:
         self.header = header
 
 
+def facts_of(tls: Any, certificate: Any) -> TlsFacts:
+    """Of an OpenSSL connection after its handshake."""
+    name: bytes | None = tls.get_servername()
+    facts = TlsFacts(
+        tls.get_protocol_version_name(),
+        tls.get_cipher_name() or "",
+        "" if name is None else name.decode("latin-1"),
+        tls.get_alpn_proto_negotiated(),
+    )
+    if certificate is not None:
+        facts.certificate = True
+        facts.verified = True
+        facts.common_name = common_name(certificate)
+    return facts
+
+
+def common_name(certificate: Any) -> str:
+    """The first in its subject; "" = none."""
+    for one in certificate.subject:
+        if one.oid.dotted_string == COMMON_NAME:
+            return str(one.value)
+    return ""
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ClientProtocol(StreamProtocol):
     """Base of what listeners put on accepted connections."""
@@ -36,6 +65,7 @@ class ClientProtocol(StreamProtocol):
     ip: str
     port: int
     announced: Announcement | None = None
+    certificate: Any = None  # of the client: verified, as `cryptography` knows it
 
     def listener_id(self) -> str:
         """The listener it came in by."""
@@ -53,9 +83,16 @@ class ClientProtocol(StreamProtocol):
         """The end of a shutdown: whatever is not finished is given up."""
         raise NotImplementedError
 
+    def introduced(self, realm: str, certificate: Any) -> None:
+        """Before `makeConnection`: the client came over TLS, with or without a (verified) certificate."""
+        self.certificate = certificate
+
     def tls_facts(self) -> TlsFacts | None:
         """What is known of the client's TLS; None without."""
-        return None
+        transport = self.transport
+        if not isinstance(transport, TlsTransport):
+            return None
+        return facts_of(transport.tls, self.certificate)
 
     def announcement(self, version: int, ip: str) -> bytes:
         """The PROXY header of a backend connection for ``ip``: this client, or one behind it."""

@@ -65,6 +65,13 @@ class Listener:
         self.errors_send_timeout = 0
         self.errors_internal = 0
         self.errors_proxy_protocol = 0
+        self.errors_tls_handshake = 0
+        self.errors_tls_timeout = 0
+        self.errors_tls_client_certificate = 0
+        self.errors_tls_crowded = 0
+        self.errors_tls_plain_http = 0
+        self.tls_full = 0
+        self.tls_resumed = 0
         self.cells: dict[str, dict[str, Answers]] = {}  # by rule, then by backend
 
     # Control speed

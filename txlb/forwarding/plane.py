@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from txlb.core.backend import Backend
-from txlb.core.model import AccessLogSpec, Snapshot
+from txlb.core.model import AccessLogSpec, BackendSpec, BackendTlsSpec, Snapshot
 from txlb.core.scoreboard import Columns
 from txlb.core.standing import Standing
 from txlb.forwarding.access_log import AccessLog, open_access_log
@@ -43,12 +43,14 @@ from txlb.forwarding.siblings import Siblings
 from txlb.forwarding.suspects import line_of
 from txlb.forwarding.udp.flow import BackendDatagrams
 from txlb.forwarding.udp.listener import UdpListener
+from txlb.net.handshakes import STOPPED, Arrival
 from txlb.net.hosting import HostedLoop
 from txlb.net.listener import Gate, Serving
 from txlb.net.loop import Loop
 from txlb.net.slices import Slices
 from txlb.net.stream import StreamTransport
 from txlb.net.timers import TICK
+from txlb.net.tls_origin import TlsOrigin, client_context
 
 MOVES = 16  # exchanges moved away from a backend per step
 Report = Callable[[list[tuple[str, str]]], None]
@@ -93,6 +95,7 @@ class ForwardingPlane:
         self._standings: dict[str, Standing] = {}  # those that are not as usual
         self._drains = Drains()
         self._rules = Rules(self._rebuilds)
+        self._contexts: dict[BackendTlsSpec, Any] = {}
         self._listeners: dict[str, Listener] = {}
         self._protocols: dict[str, str] = {}
         self._sockets: dict[str, list[Serving]] = {}
@@ -100,6 +103,7 @@ class ForwardingPlane:
         self._deadline = 0.0
         self._failures_told = 0
         self._next_tick = 0.0
+        self._next_look = 0.0
 
     # -- configuration --------------------------------------------------------------------
 
@@ -143,6 +147,7 @@ class ForwardingPlane:
 
     def _apply_backends(self, snapshot: Snapshot) -> None:
         backends: dict[str, Backend] = {}
+        contexts: dict[BackendTlsSpec, Any] = {}
         for spec in snapshot.backends:
             backend = self._backends.get(spec.id)
             if backend is None:
@@ -159,6 +164,8 @@ class ForwardingPlane:
                 if backend.proxy_protocol != VERSIONS[spec.proxy_protocol]:
                     self._origins.idle.close(backend)
                 backend.update(spec.host, spec.address, spec.port, spec.weight, spec.max_connections)
+            if self._secure(backend, spec, contexts):
+                self._origins.idle.close(backend)
             backend.proxy_protocol = VERSIONS[spec.proxy_protocol]
             backends[spec.id] = backend
         for name in self._backends.keys() - backends.keys():
@@ -167,6 +174,23 @@ class ForwardingPlane:
             self._drains.end(name)
             gone.update(gone.host, "", gone.port, 0, None)  # it is nowhere: nothing is kept for it
         self._backends = backends
+        self._contexts = contexts
+
+    def _secure(self, backend: Backend, spec: BackendSpec, contexts: dict[BackendTlsSpec, Any]) -> bool:
+        """How TLS to it is spoken; True if that changed. Backends with the same settings share a context."""
+        tls = spec.tls
+        if tls is None:
+            changed = backend.secure is not None
+            backend.secure = None
+            return changed
+        context = contexts.get(tls)
+        if context is None:
+            context = contexts[tls] = self._contexts.get(tls) or client_context(tls)
+        origin = backend.secure
+        if isinstance(origin, TlsOrigin) and origin.context is context and origin.host == spec.host:
+            return False
+        backend.secure = TlsOrigin(tls, spec.host, context)
+        return True
 
     def _apply_listeners(self, snapshot: Snapshot) -> None:
         assert self._access_log is not None
@@ -315,6 +339,17 @@ class ForwardingPlane:
             problem = pool.take_problem()
             if problem:
                 self.log.error("rule {rule}: algorithm {problem}", rule=pool.rule_id, problem=problem)
+        if self._contexts and self._loop.now >= self._next_look:
+            self._next_look = self._loop.now + 1.0
+            self._tell_tls_problems()
+
+    def _tell_tls_problems(self) -> None:
+        now = self._loop.now
+        for backend in self._backends.values():
+            origin = backend.secure
+            problem = origin.take_problem(now) if origin is not None else ""
+            if problem:
+                self.log.warn("backend {id}: TLS: {problem}", id=backend.id, problem=problem)
 
     # -- ending ---------------------------------------------------------------------------------
 
@@ -337,6 +372,8 @@ class ForwardingPlane:
         for handler in list(self._loop.handlers.values()):
             if isinstance(handler, Beginning):
                 handler.close()
+            elif isinstance(handler, Arrival):
+                handler.fail(STOPPED)
 
     def _clients(self) -> list[ClientProtocol]:
         return [

@@ -1,4 +1,4 @@
-"""Opening backend connections: a non-blocking connect with a deadline.
+"""Opening backend connections: a non-blocking connect, and a TLS handshake where one is due; one deadline.
 
 Rules:
 
@@ -6,6 +6,8 @@ Rules:
   never from inside `connect` itself.
 * A shortage of our own (no descriptor, no port) is `outcome.UNUSED`: it says nothing about
   the backend.
+* With TLS the receiver hears ``connected`` only once the backend is known to be whom we expect;
+  anything else is `outcome.CONNECT_TLS`.
 * A receiver that raises loses the connection.
 * What is to come before anything else (a PROXY header) is sent before the receiver hears of the
   connection; a fresh connection that does not take it whole is a failed one.
@@ -21,9 +23,10 @@ from typing import Any, Final
 from mypy_extensions import mypyc_attr
 
 from txlb.core import outcome as outcomes
-from txlb.net.loop import WRITE, Handler, Loop
+from txlb.net.loop import READ, WRITE, Handler, Loop
 from txlb.net.splicing import SplicingTransport
 from txlb.net.stream import StreamTransport
+from txlb.net.tls import DONE, FAILED, WANTS_WRITE, Handshake, Origin, TlsTransport
 
 OURS: Final = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN)
@@ -54,8 +57,14 @@ class Connecting(Handler):
     send_timeout: float
     preface: bytes
     outcome: int
+    secure: Origin | None
+    handshake: Handshake | None
+    interest: int
 
-    def __init__(self, loop: Loop, receiver: Receiver, send_timeout: float) -> None:
+    def __init__(
+        self, loop: Loop, receiver: Receiver, send_timeout: float, secure: Origin | None = None
+    ) -> None:
+        """``secure``: TLS, and whom we expect there."""
         super().__init__()
         self.loop = loop
         self.receiver = receiver
@@ -65,9 +74,12 @@ class Connecting(Handler):
         self.send_timeout = send_timeout
         self.preface = b""
         self.outcome = outcomes.UNUSED
+        self.secure = secure
+        self.handshake = None
+        self.interest = WRITE
 
     def begin(self, address: str, port: int, timeout: float, preface: bytes = b"") -> None:
-        """Start the attempt; it ends within ``timeout`` seconds. ``preface`` is sent first."""
+        """Start the attempt; it ends within ``timeout`` seconds. ``preface`` is sent first, before TLS."""
         self.preface = preface
         self.peer = (address, port)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -86,18 +98,45 @@ class Connecting(Handler):
             self.loop.defer(self)
 
     def ready(self, events: int) -> None:
+        if self.receiver is None or self.sock is None:
+            return
+        secure = self.secure
+        if self.handshake is None:
+            code: int = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                self._fail(outcome_of(code))
+                return
+            if self.preface and not self._announced():
+                self._fail(outcomes.CONNECT_FAILED)
+                return
+            if secure is None:
+                self._connected(SplicingTransport(self.loop, self.sock, self.peer, self.send_timeout))
+                return
+            self.handshake = Handshake(secure.connection(self.sock))
+        handshake = self.handshake
+        if secure is None or handshake is None:
+            return
+        result = handshake.step()
+        if result == FAILED:
+            secure.failed(handshake.problem)
+            self._fail(outcomes.CONNECT_TLS)
+        elif result != DONE:
+            interest = WRITE if result == WANTS_WRITE else READ
+            if interest != self.interest:
+                self.interest = interest
+                self.loop.modify(self.fd, interest)
+        elif not secure.accepts(handshake.tls):
+            self._fail(outcomes.CONNECT_TLS)
+        else:
+            transport = TlsTransport(self.loop, self.sock, self.peer, self.send_timeout, handshake.tls)
+            transport.sessions = secure
+            self._connected(transport)
+
+    def _connected(self, transport: StreamTransport) -> None:
         receiver = self.receiver
-        if receiver is None or self.sock is None:
-            return
-        code: int = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            self._fail(outcome_of(code))
-            return
-        if self.preface and not self._announced():
-            self._fail(outcomes.CONNECT_FAILED)
+        if receiver is None:
             return
         self.loop.cancel(self)
-        transport = SplicingTransport(self.loop, self.sock, self.peer, self.send_timeout)
         self.sock = None
         self.receiver = None
         try:
@@ -137,6 +176,9 @@ class Connecting(Handler):
     def _close(self) -> None:
         self.loop.cancel(self)
         sock = self.sock
+        handshake = self.handshake
+        if handshake is not None:
+            handshake.tls.set_app_data(None)
         if sock is not None:
             self.sock = None
             if self.fd >= 0:

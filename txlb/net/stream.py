@@ -16,6 +16,8 @@ Rules:
   protocol never hears ``connectionLost`` from inside its own call.
 * End of input is a half-close: the protocol hears ``readConnectionLost`` and may go on
   writing. A reset or a failed write is ``connectionLost``, heard exactly once.
+* What reads, writes and ends output (`_receive`, `_transmit`, `_finish_output`) may be overridden: TLS
+  (`txlb.net.tls`) shares all the rest.
 * Descriptors are read and written as such (`os.read`, `os.write`); a closed transport has none,
   so it can never touch a successor's.
 """
@@ -122,6 +124,18 @@ class StreamTransport(Transport):
         self.loop.modify(self.fd, READ)
         self.protocol.makeConnection(self)
 
+    # -- the descriptor ---------------------------------------------------------------
+
+    def _receive(self, size: int) -> bytes:
+        """At most ``size`` bytes, b"" at the end of input. Raises OSError."""
+        data: bytes = READ_FROM(self.handle, size)
+        return data
+
+    def _transmit(self, data: bytes) -> int:
+        """How many bytes of ``data`` were taken. Raises OSError."""
+        sent: int = WRITE_TO(self.handle, data)
+        return sent
+
     # -- events ---------------------------------------------------------------------
 
     def ready(self, events: int) -> None:
@@ -155,7 +169,7 @@ class StreamTransport(Transport):
         if protocol is None:
             return
         try:
-            data: bytes = READ_FROM(self.handle, self.read_size)
+            data = self._receive(self.read_size)
         except BlockingIOError:
             return
         except OSError as why:
@@ -216,7 +230,7 @@ class StreamTransport(Transport):
             self._check_high_water()
             return
         try:
-            sent: int = WRITE_TO(self.handle, data)
+            sent = self._transmit(data)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -234,7 +248,7 @@ class StreamTransport(Transport):
         while self.pending_size and self.connected:
             data = b"".join(self.pending) if len(self.pending) > 1 else self.pending[0]
             try:
-                sent: int = WRITE_TO(self.handle, data)
+                sent = self._transmit(data)
             except BlockingIOError:
                 self.pending = [data]
                 return
@@ -257,10 +271,7 @@ class StreamTransport(Transport):
             if self.producer is not None:
                 self.producer.resumeProducing()
         if self.connected and not self.pending_size:
-            if self.disconnecting:
-                self._close_later(False)
-            elif self.write_closed:
-                self._shutdown_write()
+            self._finish_output()
 
     def _write_failed(self) -> None:
         # The peer may have answered before it closed, and what it sent is still to be
@@ -296,14 +307,21 @@ class StreamTransport(Transport):
         if self.connected and not self.disconnecting:
             self.disconnecting = True
             if not self.pending_size:
-                self._close_later(False)
+                self._finish_output()
 
     def loseWriteConnection(self) -> None:
         """Send FIN once everything written is sent; reading goes on."""
         if self.connected and not self.write_closed:
             self.write_closed = True
             if not self.pending_size:
-                self._shutdown_write()
+                self._finish_output()
+
+    def _finish_output(self) -> None:
+        """Everything is sent: close, or only our direction, if that was asked for."""
+        if self.disconnecting:
+            self._close_later(False)
+        elif self.write_closed:
+            self._shutdown_write()
 
     def _shutdown_write(self) -> None:
         try:

@@ -65,6 +65,10 @@ class Transport(Handler):
         """Where the peer connected to; ("", 0) where that is no IP address."""
         return "", 0
 
+    def is_truncated(self) -> bool:
+        """The end of input may not be where the peer meant it (TLS without close_notify)."""
+        return False
+
     def is_stale(self) -> bool:
         """Nobody should use this idle connection: the peer closed it, or spoke unasked."""
         return False

@@ -19,6 +19,7 @@ from txlb.control.metrics.backends import backends
 from txlb.control.metrics.durations import durations
 from txlb.control.metrics.picture import Picture
 from txlb.control.metrics.processes import processes
+from txlb.control.metrics.tls import tls
 from txlb.control.metrics.traffic import datagrams, exchanges, listeners
 
 SUBJECTS: tuple[Callable[[Picture], Iterator[Metric]], ...] = (
@@ -28,6 +29,7 @@ SUBJECTS: tuple[Callable[[Picture], Iterator[Metric]], ...] = (
     backends,
     durations,
     processes,
+    tls,
 )
 
 

@@ -112,6 +112,7 @@ class Fields:
     forwarded_for: bytes
     forwarded_proto: bytes
     forwarded_host: bytes
+    claims_identity: bool  # has X-SSL-Client-*
     nominated: set[bytes] | None
     forward: bytes | None
 
@@ -140,6 +141,7 @@ class Fields:
         self.forwarded_for = b""
         self.forwarded_proto = b""
         self.forwarded_host = b""
+        self.claims_identity = False
         self.nominated = None
         self.forward = None
 
@@ -235,6 +237,9 @@ def scan_fields(block: bytes, request: bool, max_fields: int) -> Fields:
                 _note(fields, kind, block[value:stop].strip(b" \t"), start, pos)
                 if fields.refusal:
                     return fields
+        if length > 13 and (first == 0x78 or first == 0x58) and request:
+            if block[start : start + 13].lower() == b"x-ssl-client-":
+                fields.claims_identity = True
     fields.count = count
     if fields.nominated is not None:
         _cut_nominated(fields)

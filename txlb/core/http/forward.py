@@ -7,6 +7,8 @@ Rules (RFC 9110 §§7.6, 10.1.1; RFC 9112 §3.2.2):
 * ``X-Forwarded-For/-Proto/-Host``: ``replace`` sends what txlb itself saw; what a trusted
   peer says is believed and kept, with the peer appended to X-Forwarded-For. ``append``
   adds what txlb saw to whatever came in.
+* ``X-SSL-Client-*``: removed where txlb itself verifies client certificates; on other listeners of the same
+  configuration they are kept of trusted peers only, so nobody comes in beside the listener that verifies.
 * ``Via``: ``chain`` appends to one that came in, ``always`` adds one, ``off`` leaves it.
 * A request leaves as HTTP/1.1 in origin-form; the authority of an absolute-form target
   becomes its Host. Expect is ignored in HTTP/1.0, so it is not sent on from there.
@@ -20,10 +22,16 @@ from typing import Final
 
 from txlb.core.http.fields import Fields
 from txlb.core.http.head import RequestHead, ResponseHead
+from txlb.core.http.identity import without_identity
 
 VIA_CHAIN: Final = 0
 VIA_ALWAYS: Final = 1
 VIA_OFF: Final = 2
+
+# Whose X-SSL-Client-* are believed, and sent on
+EVERYBODY: Final = 0  # nobody here asks for certificates: they are fields like any other
+TRUSTED: Final = 1
+NOBODY: Final = 2
 
 CLOSE: Final = b"Connection: close\r\n"
 KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
@@ -35,11 +43,13 @@ class ForwardPolicy:
     append: bool
     via: int
     scheme: bytes
+    identity: int
 
     def __init__(self, append: bool, via: int, scheme: bytes) -> None:
         self.append = append
         self.via = via
         self.scheme = scheme
+        self.identity = EVERYBODY
 
 
 def without(block: bytes, names: frozenset[bytes]) -> bytes:
@@ -83,16 +93,22 @@ def request_head(head: RequestHead, policy: ForwardPolicy, trusted: bool, client
     if ordinary:
         block = fields.forward
         if block is None:
-            block = fields.kept() + _forwarded(fields, policy, False, fields.host)
+            block = _kept(fields, policy, False) + _forwarded(fields, policy, False, fields.host)
             fields.forward = block
     else:
         block = _unusual_block(head, policy, trusted)
     return b"".join([head.method, b" ", head.target, b" HTTP/1.1\r\n", block, client])
 
 
+def _kept(fields: Fields, policy: ForwardPolicy, trusted: bool) -> bytes:
+    if fields.claims_identity and (policy.identity == NOBODY or (policy.identity == TRUSTED and not trusted)):
+        return without_identity(fields.kept())
+    return fields.kept()
+
+
 def _unusual_block(head: RequestHead, policy: ForwardPolicy, trusted: bool) -> bytes:
     fields = head.fields
-    block = fields.kept()
+    block = _kept(fields, policy, trusted)
     host = fields.host
     if head.rewritten_host is not None:
         host = head.rewritten_host

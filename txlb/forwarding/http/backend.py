@@ -9,6 +9,7 @@ Rules (RFC 9112 §§6, 9):
   so does a request that it has not taken in full when its answer ends.
 * A body that ends with the connection is passed to HTTP/1.1 clients as chunks, so that the
   client can tell its end from a break.
+* Over TLS such a body ends with close_notify: without, it was cut, and the client must see that.
 * Silence of ``backend_response`` seconds while something is awaited ends the exchange; time
   during which the client does not take what was sent does not count.
 """
@@ -80,6 +81,7 @@ class BackendConnection(BackendSide):
     paused: bool
     address: str  # where it leads; the backend may have moved since
     port: int
+    secure: Any  # the `Origin` it was opened for
     owner: ClientSide | None  # the client that a PROXY header announced: nobody else uses it
     version: int  # of that header
     announced: bytes
@@ -103,6 +105,7 @@ class BackendConnection(BackendSide):
         self.paused = False
         self.address = address
         self.port = port
+        self.secure = None
         self.owner = None
         self.version = 0
         self.announced = b""
@@ -203,7 +206,12 @@ class BackendConnection(BackendSide):
         elif self.state == TUNNEL:
             if exchange.relay is not None:
                 exchange.relay.backend_finished()
-        elif self.state == BODY and self.body is not None and self.body.framing == UNTIL_CLOSE:
+        elif (
+            self.state == BODY
+            and self.body is not None
+            and self.body.framing == UNTIL_CLOSE
+            and not self.transport.is_truncated()
+        ):
             self.keep_alive = False
             if self.wrap:
                 exchange.send_to_client(LAST_CHUNK)

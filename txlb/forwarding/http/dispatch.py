@@ -189,6 +189,8 @@ class Dispatch(HttpRecord):
             self.answer(504, ends.CONNECT_TIMEOUT)
         elif self.last_outcome == outcomes.CONNECT_REFUSED:
             self.answer(502, ends.CONNECT_REFUSED)
+        elif self.last_outcome == outcomes.CONNECT_TLS:
+            self.answer(502, ends.CONNECT_TLS)
         else:
             self.answer(502, ends.CONNECT_FAILED)
 
@@ -249,9 +251,6 @@ class Dispatch(HttpRecord):
             side.send(data)
             if done:
                 self._ask(side)
-                backend = self.last_backend
-                if backend is not None and not backend.healthy:
-                    self.move()  # it turned out to be so while the body was on its way
 
     def request_spliced(self, size: int) -> None:
         """More of the request's body went straight to the backend: it cannot be sent again."""

@@ -8,7 +8,8 @@ Rules:
 * One that waited ``idle_timeout`` is closed, unless its backend had traffic within that time and has no
   more than ``min_per_backend`` waiting.
 * None is kept to a backend that drains.
-* One that leads where its backend is no more (it moved, or left) is closed when its exchange ends.
+* One that leads where its backend is no more (it moved, left, or speaks another TLS) is closed when its
+  exchange ends.
 * One that announced a client (PROXY protocol) is kept for that client's connection alone, one per backend,
   and is closed with it; `min_per_backend` does not count it.
 * Whatever arrives on an idle connection, be it a byte or FIN, makes it stale: it leaves at once.
@@ -72,6 +73,8 @@ class IdleConnections(IdleStore):
         """Keep ``connection``; False if there is no room or no use for it."""
         backend = connection.backend
         if connection.port != backend.port or connection.address != backend.address:
+            return False
+        if connection.secure is not backend.secure:
             return False
         if connection.version != backend.proxy_protocol:
             return False

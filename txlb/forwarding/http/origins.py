@@ -18,6 +18,7 @@ from txlb.forwarding.suspects import Suspects
 from txlb.net.connector import Connecting, Receiver
 from txlb.net.loop import Loop
 from txlb.net.stream import StreamTransport
+from txlb.net.tls import Origin
 
 
 class Attempt(Receiver):
@@ -29,6 +30,7 @@ class Attempt(Receiver):
     connecting: Connecting
     address: str
     port: int
+    secure: Origin | None
     version: int  # of the PROXY header that it begins with; 0 = none
     announced: bytes
 
@@ -38,15 +40,17 @@ class Attempt(Receiver):
         self.exchange = exchange
         self.address = backend.address
         self.port = backend.port
+        self.secure = backend.secure
         self.version = backend.proxy_protocol
         self.announced = exchange.announcement(self.version) if self.version else b""
-        self.connecting = Connecting(origins.loop, self, origins.send_timeout)
+        self.connecting = Connecting(origins.loop, self, origins.send_timeout, self.secure)
 
     def begin(self) -> None:
         self.connecting.begin(self.address, self.port, self.origins.connect_timeout, self.announced)
 
     def connected(self, transport: StreamTransport) -> None:
         connection = BackendConnection(self.backend, self.origins.idle, self.address, self.port)
+        connection.secure = self.secure
         if self.version:
             connection.speaks_for(self.exchange.client, self.version, self.announced)
         transport.take_over(connection)

@@ -44,6 +44,7 @@ class HttpSettings(StreamListener):
         self.policy = ForwardPolicy(False, 0, b"http")
         self.refusals = Refusals({})
         self.cache = FieldCache(100)
+        self.realms = False  # names differ in whether they ask for client certificates
         # limits (bytes) and time-outs (seconds)
         self.max_line = 8192
         self.max_head = 16384
@@ -54,6 +55,14 @@ class HttpSettings(StreamListener):
         self.send_timeout = 60.0
         self.backend_response = 60.0
         self.tunnel_idle = 3600.0
+
+    def is_misdirected(self, host: bytes, realm: str) -> bool:
+        """``host`` asks for client certificates, but not as the connection of ``realm`` was asked."""
+        tls = self.tls
+        if tls is None:
+            return False
+        wanted = tls.realm_of(host.decode("latin-1")).key
+        return wanted != "" and wanted != realm
 
     def exchange_ended(self, exchange: HttpRecord) -> None:
         """Count it and write it down."""

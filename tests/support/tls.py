@@ -1,0 +1,86 @@
+"""Certificates made for one test, and TLS peers of the standard library's (an OpenSSL of its own)."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import trustme
+
+
+class Authority:
+    """A CA of the test's, and the files of what it signs."""
+
+    def __init__(self, folder: Path, name: str = "ca") -> None:
+        self.folder = folder
+        self.ca = trustme.CA(key_type=trustme.KeyType.ECDSA)
+        self.path = str(folder / f"{name}.pem")
+        Path(self.path).write_bytes(self.ca.cert_pem.bytes())
+
+    def certificate(self, *names: str, kind: str = "ec", label: str = "", **more: Any) -> dict[str, str]:
+        """``{"chain": PATH, "key": PATH}`` of a certificate for ``names``."""
+        key_type = trustme.KeyType.RSA if kind == "rsa" else trustme.KeyType.ECDSA
+        issued = self.ca.issue_cert(*names, key_type=key_type, **more)
+        return self.write(issued, label or f"{names[0]}-{kind}".replace("*", "any"))
+
+    def write(self, issued: trustme.LeafCert, label: str) -> dict[str, str]:
+        chain, key = self.folder / f"{label}.pem", self.folder / f"{label}.key"
+        chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        key.touch(mode=0o600)
+        key.write_bytes(issued.private_key_pem.bytes())
+        return {"chain": str(chain), "key": str(key)}
+
+    def client(
+        self, mine: dict[str, str] | None = None, version: str = "", alpn: tuple[str, ...] = ()
+    ) -> ssl.SSLContext:
+        """A client's context that trusts us; ``version``: this one only."""
+        context = ssl.create_default_context(cafile=self.path)
+        if mine is not None:
+            context.load_cert_chain(mine["chain"], mine["key"])
+        if version:
+            only = ssl.TLSVersion.TLSv1_2 if version == "1.2" else ssl.TLSVersion.TLSv1_3
+            context.minimum_version = context.maximum_version = only
+        if alpn:
+            context.set_alpn_protocols(alpn)
+        return context
+
+    def server(self, mine: dict[str, str], clients: str = "", version: str = "") -> ssl.SSLContext:
+        """A server's context; ``clients``: a CA whose certificates it demands."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(mine["chain"], mine["key"])
+        if clients:
+            context.load_verify_locations(clients)
+            context.verify_mode = ssl.CERT_REQUIRED
+        if version:
+            only = ssl.TLSVersion.TLSv1_2 if version == "1.2" else ssl.TLSVersion.TLSv1_3
+            context.minimum_version = context.maximum_version = only
+        return context
+
+
+def call(
+    port: int,
+    context: ssl.SSLContext,
+    name: str | None,
+    session: ssl.SSLSession | None = None,
+    timeout: float = 10.0,
+) -> ssl.SSLSocket:
+    """A TLS connection to a port here."""
+    if name is None:
+        context.check_hostname = False
+    sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    try:
+        return context.wrap_socket(sock, server_hostname=name, session=session)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def get(sock: ssl.SSLSocket, host: str, path: str = "/", more: str = "") -> bytes:
+    """One answer, whole: to a request that says close unless ``more`` says otherwise."""
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{more or 'Connection: close'}\r\n\r\n".encode())
+    data = b""
+    while piece := sock.recv(65536):
+        data += piece
+    return data

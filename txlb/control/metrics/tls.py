@@ -1,0 +1,30 @@
+"""Metrics of TLS: handshakes of listeners that have it, and how long certificates are still good for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from txlb.control.certificates import certificates_in
+from txlb.control.metrics.picture import Picture
+from txlb.core.scoreboard import LISTENER
+
+
+def tls(picture: Picture) -> Iterator[Metric]:
+    handshakes = CounterMetricFamily(
+        "txlb_tls_handshakes", "TLS handshakes completed by clients", labels=["listener", "result"]
+    )
+    secure = {listener.id for listener in picture.snapshot.listeners if listener.tls is not None}
+    for listener, base in picture.columns.listeners.items():
+        if listener in secure:
+            handshakes.add_metric([listener, "full"], picture.at(base, LISTENER, "tls_full"))
+            handshakes.add_metric([listener, "resumed"], picture.at(base, LISTENER, "tls_resumed"))
+    expiry = GaugeMetricFamily(
+        "txlb_certificate_expiry_seconds", "Until the certificate in this file ends", labels=["name"]
+    )
+    now = time.time()
+    for certificate in certificates_in(picture.snapshot):
+        expiry.add_metric([certificate.chain], certificate.not_after - now)
+    yield from (handshakes, expiry)
