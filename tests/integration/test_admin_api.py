@@ -249,6 +249,15 @@ def test_a_drain_stops_new_requests_and_lets_the_others_finish(
         assert balancer.call("PUT", "/routing-rules/all", {"backends": ["b0"]})[0] == 200
 
 
+def test_the_last_one_serves_although_it_drains(balancer: Balancer, second: Origin) -> None:
+    with second.serving(answering(named("two"))):
+        only(balancer, second.port)
+        assert balancer.call("POST", "/backends/two/drain")[0] == 202
+        assert asked(balancer, 4, host="two") == {"two"}
+        assert balancer.call("DELETE", "/routing-rules/two")[0] == 200
+        assert balancer.call("DELETE", "/backends/two?wait=true")[0] == 200
+
+
 def test_a_removed_backend_is_there_until_it_is_done(
     balancer: Balancer, origin: Origin, second: Origin
 ) -> None:

@@ -36,6 +36,7 @@ class Backends:
     def __init__(self, node: Node, reactor: IReactorThreads) -> None:
         self._node = node
         self._reactor = reactor
+        self._change = node.changing.change
 
     async def all(self, request: IRequest) -> bytes:
         query(request)
@@ -47,7 +48,7 @@ class Backends:
     async def add(self, request: IRequest) -> bytes:
         body = body_of(request)
         query(request)
-        await self._node.change(
+        await self._change(
             lambda composed, leaving: add_backend(composed, body, leaving), if_match(request), _hosts(body)
         )
         id = body["id"]
@@ -65,7 +66,7 @@ class Backends:
         body = body_of(request)
         query(request)
         self._spec(id, to_change=True)
-        await self._node.change(
+        await self._change(
             lambda composed, leaving: patch_backend(composed, id, body), if_match(request), _hosts(body)
         )
         return self._view(request, id)
@@ -75,9 +76,7 @@ class Backends:
         query(request)
         self._spec(id, to_change=True)
         until = time.time() + (self._node.snapshot.timeouts.drain if seconds is None else seconds)
-        await self._node.change(
-            lambda composed, leaving: drain_backend(composed, id, until), if_match(request)
-        )
+        await self._change(lambda composed, leaving: drain_backend(composed, id, until), if_match(request))
         await self._node.drains.settled()
         return self._view(request, id, 202)
 
@@ -86,7 +85,7 @@ class Backends:
             raise ConfigError(["the body must be empty"])
         query(request)
         self._spec(id, to_change=True)
-        await self._node.change(lambda composed, leaving: enable_backend(composed, id), if_match(request))
+        await self._change(lambda composed, leaving: enable_backend(composed, id), if_match(request))
         await self._node.drains.settled()
         return self._view(request, id)
 
@@ -96,13 +95,13 @@ class Backends:
         node = self._node
         self._spec(id)
         if id not in node.configuration.leaving:
-            await node.change(
+            await self._change(
                 lambda composed, leaving: remove_backend(composed, id),
                 if_match(request),
                 linger=0.0 if force else None,
             )
         elif force:
-            node.hasten(id)
+            node.changing.hasten(id)
         await node.drains.settled()
         gone = id not in node.configuration.leaving
         if not gone and (force or wait or node.drains.left(id).open == 0):

@@ -27,6 +27,7 @@ class Rules:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._change = node.changing.change
 
     def all(self, request: IRequest) -> bytes:
         query(request)
@@ -41,7 +42,7 @@ class Rules:
         body = body_of(request)
         query(request)
         new = f"rule-{secrets.token_hex(4)}"
-        await self._node.change(lambda composed, leaving: add_rule(composed, body, new), if_match(request))
+        await self._change(lambda composed, leaving: add_rule(composed, body, new), if_match(request))
         id = body.get("id") or new
         request.setHeader(b"location", f"/routing-rules/{id}".encode("ascii"))
         return tagged(self._node, request, {"rule_id": id}, 201)
@@ -49,12 +50,12 @@ class Rules:
     async def put(self, request: IRequest, id: str) -> bytes:
         body = body_of(request)
         query(request)
-        await self._node.change(lambda composed, leaving: put_rule(composed, id, body), if_match(request))
+        await self._change(lambda composed, leaving: put_rule(composed, id, body), if_match(request))
         return tagged(self._node, request, self._view(self._spec(id)))
 
     async def remove(self, request: IRequest, id: str) -> bytes:
         query(request)
-        await self._node.change(lambda composed, leaving: remove_rule(composed, id), if_match(request))
+        await self._change(lambda composed, leaving: remove_rule(composed, id), if_match(request))
         return tagged(self._node, request, {"rule_id": id, "status": "REMOVED"})
 
     def _spec(self, id: str) -> RuleSpec:
