@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +96,19 @@ def test_added_patched_and_removed():
     assert composed.provenance(BACKEND, "a") == "file"
     assert composed.patched(BACKEND, "a") == ["weight"]
     assert loaded_again(composed, AB).snapshot == composed.snapshot
+
+
+def test_tls_to_a_backend_is_read_and_checked_too(tmp_path: Path):
+    (tmp_path / "bad.pem").write_text("nothing")
+    composed = compose(AB, {}, tmp_path)
+    plain = changed(composed, add_backend(composed, {**NEW, "tls": {"verify": False}}))
+    assert at(plain, "c").tls.verify is False
+    assert loaded_again(plain, AB).snapshot == plain.snapshot
+    for name in ("none.pem", "bad.pem"):
+        with pytest.raises(ConfigError, match=rf"^tls\.ca: .*{name}"):
+            add_backend(composed, {**NEW, "tls": {"ca": name}})
+        with pytest.raises(ConfigError, match=rf"tls\.ca: .*{name}"):
+            changed(composed, patch_backend(composed, "a", {"tls": {"ca": name}}))
 
 
 def test_patches_of_one_object_add_up():
