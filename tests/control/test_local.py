@@ -86,7 +86,7 @@ async def test_connections_are_listed_and_shutdown_waits_for_requests(local: Loc
     address = local.address("127.0.0.1:0")
     with socket.create_connection(address):
         await pause(0.05)
-        assert len(await local.worker.connections(0, 10)) == 1
+        assert len(await local.worker.connections(0, 0, 10)) == 1
     slow = Deferred.fromCoroutine(get(address, "/slow"))
     await pause(0.1)
     done = local.worker.shutdown(3.0)

@@ -160,7 +160,7 @@ async def test_new_connections_go_on_while_a_worker_is_killed_and_comes_back(run
     one.kill(0)
     longest = max(await gatherResults(clients))
     assert longest < 1.0
-    assert one.supervisor.up() == [True, True]
+    await one.until(lambda: one.supervisor.up() == [True, True])
     assert one.supervisor.restarts == 1
     after = one.supervisor.pids()
     assert (after[0] != before[0], after[1] == before[1]) == (True, True)
@@ -346,7 +346,9 @@ async def test_connections_and_logs_reach_the_workers(running: Callable[..., Run
     await one.start()
     with socket.create_connection(("127.0.0.1", one.port)):
         await one.until(lambda: one.total("connections") == 1)
-        assert [row["listener"] for row in await one.supervisor.connections(0, 10)] == ["web"]
+        assert [
+            row["listener"] for index in range(2) for row in await one.supervisor.connections(index, 0, 10)
+        ] == ["web"]
     one.supervisor.reopen_logs()
     reopened = WORKER.index("log_dropped")  # the stand-in counts there
     await one.until(lambda: [one.scoreboard.row(index)[reopened] for index in range(2)] == [1, 1])

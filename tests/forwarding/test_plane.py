@@ -215,8 +215,8 @@ async def test_connections_can_be_listed_page_by_page(scene: Scene) -> None:
     pages: list[Any] = []
     while page := scene.plane.connections(pages[-1] if pages else 0, 2):
         assert len(page) <= 2
-        pages += [item["connection_id"] for item in page]
-    assert pages == sorted(item["connection_id"] for item in found)
+        pages += [item["descriptor"] for item in page]
+    assert pages == sorted(item["descriptor"] for item in found)
     backend.send(ok(b"x"))
 
 

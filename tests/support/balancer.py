@@ -54,10 +54,15 @@ class Balancer:
         ports: Sequence[int] = (),
         workers: int = 1,
         prefix: Sequence[str] = (),
+        token: str = "",
         **settings: Any,
     ) -> None:
-        """``ports``: of backends ``b0`` … behind one rule; ``settings``: top-level keys."""
+        """``ports``: of backends ``b0`` … behind one rule; ``settings``: top-level keys.
+
+        ``token``: for the admin port.
+        """
         self.folder = folder
+        self.token = token
         self.log_path = folder / "access.log"
         self.workers = workers
         self.config: dict[str, Any] = {
@@ -119,10 +124,11 @@ class Balancer:
     # -- what it says ------------------------------------------------------------------------
 
     def admin(self, path: str) -> tuple[int, bytes]:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.ports['admin']}{path}")
+        if self.token:
+            request.add_header("Authorization", f"Bearer {self.token}")
         try:
-            with urllib.request.urlopen(
-                f"http://127.0.0.1:{self.ports['admin']}{path}", timeout=10
-            ) as answer:
+            with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, answer.read()
         except HTTPError as error:
             with error:

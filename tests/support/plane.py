@@ -80,6 +80,7 @@ class StandInPlane:
         self.columns = Columns(0)
         self.ports: dict[str, list[Any]] = {}
         self.open: set[Answers] = set()
+        self.numbered: list[Answers] = []
         self.stopping: Deferred[None] | None = None
         self.ticking = LoopingCall(self.tick)
         self.ticking.clock = reactor
@@ -141,13 +142,35 @@ class StandInPlane:
             self.stopping.callback(None)
 
     def connections(self, after: int, limit: int) -> list[dict[str, object]]:
-        return [{"connection_id": id(one), "listener": one.listener} for one in self.open][:limit]
+        """Numbered from 1, in the order in which they came."""
+        found: list[dict[str, object]] = []
+        for number, one in enumerate(self.numbered, 1):
+            if number > after and one in self.open and len(found) < limit:
+                found.append(
+                    {
+                        "descriptor": number,
+                        "connection_id": number + 100,
+                        "client_ip": one.transport.getPeer().host,
+                        "client_port": one.transport.getPeer().port,
+                        "listener": one.listener,
+                        "backend_id": "a",
+                        "backend_connection_id": number + 200,
+                        "session_id": None,
+                        "created_at": 1.5,
+                        "last_activity_at": 2.25,
+                        "bytes_in": 3,
+                        "bytes_out": 4,
+                    }
+                )
+        return found
 
     def reopen_logs(self) -> None:
         self.row[WORKER.index("log_dropped")] += 1  # so that a test sees the message arrive
 
     def opened(self, one: Answers, step: int) -> None:
         (self.open.add if step > 0 else self.open.discard)(one)
+        if step > 0:
+            self.numbered.append(one)
         self.row[WORKER.index("connections")] = len(self.open)
         self.count(one.listener, "connections", step)
         if step > 0:

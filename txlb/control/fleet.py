@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -65,8 +65,11 @@ class Fleet(Protocol):
     def reopen_logs(self) -> None:
         """Workers open their access log again."""
 
-    def connections(self, after: int, limit: int) -> Deferred[list[dict[str, object]]]:
-        """Client connections, those of the first worker first."""
+    def connections(self, worker: int, after: int, limit: int) -> Deferred[list[dict[str, Any]]]:
+        """Client connections of one worker by descriptor above ``after``; none of one that does not serve.
+
+        Fails with `LinkError` if it does not answer.
+        """
 
     def shutdown(self, timeout: float) -> Deferred[None]:
         """Stop accepting, finish what is in flight, end; fires when all did, at worst after ``timeout``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -79,7 +79,7 @@ class LocalWorker:
         if self._plane is not None:
             self._plane.reopen_logs()
 
-    def connections(self, after: int, limit: int) -> Deferred[list[dict[str, object]]]:
+    def connections(self, worker: int, after: int, limit: int) -> Deferred[list[dict[str, Any]]]:
         return succeed(self._plane.connections(after, limit) if self._plane is not None else [])
 
     def shutdown(self, timeout: float) -> Deferred[None]:

@@ -33,6 +33,10 @@ class Standings:
     def of(self, backend_id: str) -> Standing:
         return self._table.get(backend_id) or Standing(backend_id)
 
+    def table(self) -> dict[str, Standing]:
+        """A copy of what is not as by default."""
+        return dict(self._table)
+
     def set_healthy(self, backend_id: str, healthy: bool) -> None:
         """What checks observed."""
         self._put(replace(self.of(backend_id), healthy=healthy))

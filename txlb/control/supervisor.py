@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall
@@ -31,6 +32,7 @@ CALM = 10.0
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 STUCK_AFTER = 5.0
+ANSWER_WITHIN = 5.0
 
 
 class Restarts:
@@ -132,18 +134,12 @@ class Supervisor:
         for worker in self._workers:
             worker.link.notify("reopen")
 
-    async def _connections(self, after: int, limit: int) -> list[dict[str, object]]:
-        found: list[dict[str, object]] = []
-        for worker in self._workers:
-            if worker.ready and len(found) < limit:
-                answer = await worker.link.request(
-                    "connections", {"after": after, "limit": limit - len(found)}, timeout=5.0
-                )
-                found += answer["connections"]
-        return found
-
-    def connections(self, after: int, limit: int) -> Deferred[list[dict[str, object]]]:
-        return Deferred.fromCoroutine(self._connections(after, limit))
+    def connections(self, worker: int, after: int, limit: int) -> Deferred[list[dict[str, Any]]]:
+        asked = self._workers[worker]
+        if not asked.ready:
+            return succeed([])
+        answer = asked.link.request("connections", {"after": after, "limit": limit}, timeout=ANSWER_WITHIN)
+        return answer.addCallback(lambda fields: fields["connections"])
 
     def shutdown(self, timeout: float) -> Deferred[None]:
         self._stop()

@@ -225,6 +225,7 @@ class Pool(Answers):
     def _failed(self, problem: str) -> None:
         self.algorithm_errors += 1
         self.touch()
+        self.touch()
         if not self._problem:
             self._problem = problem
 

@@ -88,7 +88,7 @@ LISTENER: tuple[str, ...] = (
     "tls_resumed",
     *DATAGRAMS,
 )
-RULE: tuple[str, ...] = ("requests", "retries", "panic_picks", *CODES, *LATENCY)
+RULE: tuple[str, ...] = ("requests", "retries", "panic_picks", "algorithm_errors", *CODES, *LATENCY)
 BACKEND: tuple[str, ...] = (
     "active",
     "connections",

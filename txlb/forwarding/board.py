@@ -89,6 +89,7 @@ class Board:
             if fresh:
                 pool.retries = row[pool.column + RULE.index("retries")]
                 pool.panic_picks = row[pool.column + RULE.index("panic_picks")]
+                pool.algorithm_errors += row[pool.column + RULE.index("algorithm_errors")]
                 self._restore(pool, pool.column, RULE)
         for backend in backends.values():
             fresh = backend.column < 0
@@ -169,6 +170,7 @@ class Board:
         elif isinstance(answers, Pool):
             self._row[answers.column + RULE.index("retries")] = answers.retries
             self._row[answers.column + RULE.index("panic_picks")] = answers.panic_picks
+            self._row[answers.column + RULE.index("algorithm_errors")] = answers.algorithm_errors
             self._write_answers(answers, answers.column, RULE)
         else:
             row = self._row

@@ -75,6 +75,14 @@ class ClientProtocol(StreamProtocol):
         """The backend that serves it now; "" = none."""
         raise NotImplementedError
 
+    def backend_connection(self) -> int:
+        """The number of the connection to it; 0 = none."""
+        return 0
+
+    def session_id(self) -> str:
+        """The session that it belongs to; "" = none."""
+        return ""
+
     def drain(self) -> None:
         """txlb stops."""
         raise NotImplementedError

@@ -32,6 +32,7 @@ from txlb.forwarding.access_log import AccessLog, open_access_log
 from txlb.forwarding.beginning import Beginning
 from txlb.forwarding.board import Board
 from txlb.forwarding.client import ClientProtocol
+from txlb.forwarding.connections import client_connections
 from txlb.forwarding.descriptors import share
 from txlb.forwarding.draining import Drains
 from txlb.forwarding.http.listener import HttpListener
@@ -414,23 +415,5 @@ class ForwardingPlane:
             stopping.callback(None)
 
     def connections(self, after: int, limit: int) -> list[dict[str, object]]:
-        """Client connections by descriptor number above ``after``, at most ``limit``."""
-        found: list[dict[str, object]] = []
-        for fd in sorted(self._loop.handlers):
-            handler = self._loop.handlers[fd]
-            if fd <= after or not isinstance(handler, StreamTransport):
-                continue
-            protocol = handler.protocol
-            if isinstance(protocol, ClientProtocol):
-                found.append(
-                    {
-                        "connection_id": fd,
-                        "client_ip": protocol.ip,
-                        "client_port": protocol.port,
-                        "listener": protocol.listener_id(),
-                        "backend_id": protocol.backend_id() or None,
-                    }
-                )
-                if len(found) >= limit:
-                    break
-        return found
+        """See `txlb.forwarding.connections`."""
+        return client_connections(self._loop, after, limit, time.time())

@@ -56,6 +56,7 @@ class Loop:
     dispatching: bool
     added: set[int]  # descriptors, in the running batch
     pipes: PipeStore
+    opened: int  # connections so far: each has its number
     failures: int
     last_failure: BaseException | None
 
@@ -67,6 +68,7 @@ class Loop:
         """
         self.now = monotonic()
         self.wheel = TimerWheel(self.now)
+        self.opened = 0
         self.poller = poller
         self.handlers = {}
         self.forgets_closed = forgets_closed

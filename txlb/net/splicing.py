@@ -90,6 +90,8 @@ class SplicingTransport(StreamTransport):
             self._end_splice()
             self._read()
             return
+        self.taken += moved
+        self.active_at = self.loop.now
         splice.owner.spliced(moved)
         sink = self.spliced_to
         if sink is not None and self.outgoing is splice:
@@ -101,7 +103,10 @@ class SplicingTransport(StreamTransport):
             return
         was_held = self.interest & WRITE != 0
         try:
-            self.send_taken += splice.push()
+            pushed = splice.push()
+            self.send_taken += pushed
+            self.given += pushed
+            self.active_at = self.loop.now
         except BlockingIOError:
             pass
         except OSError:

@@ -18,6 +18,7 @@ Rules:
   writing. A reset or a failed write is ``connectionLost``, heard exactly once.
 * What reads, writes and ends output (`_receive`, `_transmit`, `_finish_output`) may be overridden: TLS
   (`txlb.net.tls`) shares all the rest.
+* It counts the bytes that it received and sent, whoever moved them, and knows when the last ones did.
 * Descriptors are read and written as such (`os.read`, `os.write`); a closed transport has none,
   so it can never touch a successor's.
 """
@@ -82,6 +83,9 @@ class StreamTransport(Transport):
         """``sock`` is connected; ``peer`` its address as `socket.accept` gives it."""
         super().__init__()
         self.loop = loop
+        loop.opened += 1
+        self.number = loop.opened
+        self.opened_at = self.active_at = loop.now
         self.sock = sock
         if sock.gettimeout() != 0.0:
             sock.setblocking(False)
@@ -98,7 +102,6 @@ class StreamTransport(Transport):
         self.paused = False
         self.parked = False
         self.pending = []
-        self.pending_size = 0
         self.producer = None
         self.producer_paused = False
         self.streaming = True
@@ -184,6 +187,8 @@ class StreamTransport(Transport):
             self._update()
             protocol.readConnectionLost()
             return
+        self.taken += size
+        self.active_at = self.loop.now
         if size == self.read_size:
             if size < READ_MAX:
                 self.read_size = size * 2
@@ -236,6 +241,8 @@ class StreamTransport(Transport):
         except OSError:
             self._write_failed()
             return
+        self.given += sent
+        self.active_at = self.loop.now
         size = len(data)
         if sent != size:
             self.pending.append(data[sent:] if sent else data)
@@ -256,6 +263,8 @@ class StreamTransport(Transport):
                 self._write_failed()
                 return
             self.send_taken += sent
+            self.given += sent
+            self.active_at = self.loop.now
             self.pending_size = len(data) - sent
             self.pending = [data[sent:]] if self.pending_size else []
             if self.pending_size:

@@ -24,6 +24,20 @@ class Transport(Handler):
     """What a protocol may ask of its connection."""
 
     pending_size: int  # bytes written that the kernel has not taken yet
+    number: int  # of the connection, among those of its loop; 0 = it has none
+    opened_at: float  # monotonic seconds
+    active_at: float  # when bytes last moved
+    taken: int  # bytes received
+    given: int  # bytes sent
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending_size = 0
+        self.number = 0
+        self.opened_at = 0.0
+        self.active_at = 0.0
+        self.taken = 0
+        self.given = 0
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError
@@ -123,7 +137,6 @@ class ForeignTransport(Transport):
 
     def __init__(self, foreign: Any) -> None:
         super().__init__()
-        self.pending_size = 0
         self.foreign = foreign
 
     def write(self, data: bytes) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from support.metrics import Rows
 
+from txlb.control.metrics.backends import STATUSES
 from txlb.core.scoreboard import BACKEND
+from txlb.core.standing import Standing
 
 
 @pytest.fixture
@@ -30,5 +32,21 @@ def test_backends(rows: Rows):
     assert "txlb_backend_max_connections{backend=b}" not in samples
     assert samples["txlb_backend_failures_total{backend=a,kind=connect}"] == 4
     assert samples["txlb_backend_failures_total{backend=a,kind=timeout}"] == 5
-    assert samples["txlb_backend_status{backend=b,status=HEALTHY}"] == 1
+    assert samples["txlb_backend_weight{backend=b}"] == 1
     assert samples["txlb_http_backend_request_duration_seconds_count{backend=a}"] == 1
+
+
+@pytest.mark.parametrize(
+    ("standing", "status"),
+    [
+        (None, "HEALTHY"),
+        (Standing("b", healthy=False), "UNHEALTHY"),
+        (Standing("b", drained=True), "DRAINING"),
+        (Standing("b", healthy=False, drained=True), "DRAINING"),
+    ],
+)
+def test_a_backend_has_one_status(rows: Rows, standing: Standing | None, status: str):
+    samples = rows.samples(standings={} if standing is None else {"b": standing})
+    found = [name for name in STATUSES if samples[f"txlb_backend_status{{backend=b,status={name}}}"]]
+    assert found == [status]
+    assert samples["txlb_backend_status{backend=a,status=HEALTHY}"] == 1

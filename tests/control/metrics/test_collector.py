@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from support.metrics import Rows
 
-from txlb.control.metrics.collector import render
+from txlb.control.metrics.collector import PictureCollector, render
 from txlb.core.scoreboard import RULE
+
+PENDING = {
+    ("txlb_health_checks_total", "counter", ("result",)),
+    ("txlb_health_check_duration_seconds", "histogram", ()),
+    ("txlb_health_check_lateness_seconds", "histogram", ()),
+}
 
 
 @pytest.fixture
@@ -23,3 +32,24 @@ def test_openmetrics_is_spoken_to_those_who_ask(rows: Rows):
         "txlb_http_requests",
         "txlb_worker_up",
     }
+
+
+def test_the_page_lists_every_metric_with_its_type_and_labels(rows: Rows):
+    for row in rows.rows:
+        for column in range(len(row)):
+            row[column] = 1
+    picture = rows.picture()
+    picture.add_up()
+    found = set()
+    for family in PictureCollector(picture).collect():
+        assert family.documentation
+        labels = sorted(family._labelnames)  # type: ignore[attr-defined]
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        found.add((name, family.type, tuple(labels)))
+    page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    documented = {
+        (name, kind, tuple(sorted(filter(None, (labels or "").split(",")))))
+        for name, labels, kind in re.findall(r"^\| `(\w+)(?:\{([\w,]*)\})?` \| (\w+) \|", page, re.MULTILINE)
+    }
+    assert found - documented == set(), "docs/metrics.md lacks these"
+    assert documented - found - PENDING == set(), "docs/metrics.md has these, the collector has not"

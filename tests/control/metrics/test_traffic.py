@@ -6,7 +6,7 @@ import pytest
 from support.metrics import Rows
 
 from txlb.core import scoreboard
-from txlb.core.scoreboard import BACKEND, CODES, DATAGRAMS, LISTENER
+from txlb.core.scoreboard import BACKEND, CODES, DATAGRAMS, LISTENER, RULE
 
 
 @pytest.fixture
@@ -60,3 +60,13 @@ def test_udp_listeners_say_what_became_of_their_datagrams(rows: Rows):
     for number, reason in enumerate(reasons, start=104):
         assert samples[f"txlb_datagrams_dropped_total{{listener=dns,reason={reason}}}"] == number
     assert not [key for key in samples if key.startswith("txlb_datagrams") and "listener=web" in key]
+
+
+def test_rules_count_what_went_wrong_with_choosing(rows: Rows):
+    base = rows.columns.rules["r"]
+    for name, count in (("retries", 2), ("panic_picks", 3), ("algorithm_errors", 4)):
+        rows.rows[1][base + RULE.index(name)] = count
+    samples = rows.samples()
+    assert samples["txlb_retries_total{rule=r}"] == 2
+    assert samples["txlb_panic_picks_total{rule=r}"] == 3
+    assert samples["txlb_algorithm_errors_total{rule=r}"] == 4

@@ -10,8 +10,9 @@ from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
 from txlb.control.api.backends import Backends
-from txlb.control.api.problems import problem, refused, refused_change
-from txlb.control.api.reads import health_answer, metrics_answer
+from txlb.control.api.openapi import description
+from txlb.control.api.problems import answer, problem, refused, refused_change
+from txlb.control.api.reads import config_answer, connections_answer, health_answer, metrics_answer
 from txlb.control.api.reload import reload
 from txlb.control.api.rules import Rules
 from txlb.control.node import Node
@@ -30,6 +31,7 @@ class AdminApi:
         self._reactor = reactor
         self._backends = Backends(node, reactor)
         self._rules = Rules(node)
+        self._description = description()
 
     @app.route("/health", methods=["GET"])
     def get_health(self, request: IRequest) -> bytes:
@@ -90,6 +92,18 @@ class AdminApi:
     @app.route("/reload", methods=["POST"])
     async def post_reload(self, request: IRequest) -> bytes:
         return await reload(self._node, request)
+
+    @app.route("/connections", methods=["GET"])
+    async def get_connections(self, request: IRequest) -> bytes:
+        return await connections_answer(self._node, request)
+
+    @app.route("/config", methods=["GET"])
+    async def get_config(self, request: IRequest) -> bytes:
+        return await config_answer(self._node, self._reactor, request)
+
+    @app.route("/openapi.json", methods=["GET"])
+    def get_description(self, request: IRequest) -> bytes:
+        return answer(request, self._description)
 
     @app.handle_errors(HTTPException)
     def refuse(self, request: IRequest, failure: Failure) -> bytes:

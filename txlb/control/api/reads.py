@@ -1,4 +1,11 @@
-"""What ``GET /health`` and ``GET /metrics`` answer, on the admin port and on the one for scrapers."""
+"""What the calls answer that only read: ``/health``, ``/metrics``, ``/connections``, ``/config``.
+
+Rules:
+
+* The first two are the same on the port for scrapers.
+* What takes long with 10,000 backends is made in a thread.
+* The effective configuration holds no secret: specs name files, never what is in them.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +15,13 @@ from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.web.iweb import IRequest
 
-from txlb.control.api.problems import answer
+from txlb.config.effective import effective
+from txlb.control.api.problems import answer, problem
+from txlb.control.connections import LARGEST_PAGE, Cursor, connections
 from txlb.control.metrics.collector import render
 from txlb.control.metrics.picture import capture
 from txlb.control.node import Node
+from txlb.errors import TxlbError
 
 
 def health(node: Node) -> dict[str, object]:
@@ -39,3 +49,43 @@ async def metrics_answer(node: Node, reactor: IReactorThreads, request: IRequest
     )
     request.setHeader(b"content-type", content_type.encode("ascii"))
     return text
+
+
+async def config_answer(node: Node, reactor: IReactorThreads, request: IRequest) -> bytes:
+    """The effective configuration, as a file could say it."""
+    text = await deferToThreadPool(reactor, reactor.getThreadPool(), effective, node.snapshot)
+    request.setHeader(b"content-type", b"application/yaml; charset=utf-8")
+    request.setHeader(b"cache-control", b"no-store")
+    return text.encode("utf-8")
+
+
+async def connections_answer(node: Node, request: IRequest) -> bytes:
+    """A page of client connections; ``?limit=`` and ``?next=``."""
+    arguments: Any = request.args
+    try:
+        limit = _limit(_argument(arguments, b"limit") or "100")
+        text = _argument(arguments, b"next")
+        cursor = Cursor.parse(text) if text else Cursor()
+    except ValueError as error:
+        return problem(request, 400, str(error))
+    if node.fleet is None:
+        return problem(request, 503, "txlb does not serve yet")
+    try:
+        found, following = await connections(node.fleet, cursor, limit)
+    except TxlbError as error:
+        return problem(request, 503, str(error))
+    return answer(request, {"connections": found, "next": None if following is None else str(following)})
+
+
+def _argument(arguments: dict[bytes, list[bytes]], name: bytes) -> str:
+    """One argument of the query; "" if it is not there."""
+    values = arguments.get(name, [])
+    if len(values) > 1:
+        raise ValueError(f"{name.decode()} is there twice")
+    return values[0].decode("latin-1") if values else ""
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= LARGEST_PAGE):
+        raise ValueError(f"limit must be a whole number from 1 to {LARGEST_PAGE}")
+    return int(text)

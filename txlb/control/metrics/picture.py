@@ -11,13 +11,14 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from txlb.control.node import Node
 from txlb.control.scoreboard import sums
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import Columns
+from txlb.core.standing import Standing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +33,7 @@ class Picture:
     reloads: tuple[int, int]  # success, failure
     now_ms: int
     overlay: tuple[int, int] = (0, 0)  # entries in force, and set aside
+    standings: Mapping[str, Standing] = field(default_factory=dict)  # those not as by default
 
     sums: list[int] = field(init=False, default_factory=list)
 
@@ -57,4 +59,5 @@ def capture(node: Node) -> Picture:
         restarts=node.fleet.restarts,
         reloads=(node.reloads.success, node.reloads.failure),
         now_ms=int(time.monotonic() * 1000),
+        standings=node.standings.table(),
     )

@@ -76,11 +76,15 @@ def exchanges(picture: Picture) -> Iterator[Metric]:
     panic = CounterMetricFamily(
         "txlb_panic_picks", "Choices made while too few backends were healthy", labels=["rule"]
     )
+    faults = CounterMetricFamily(
+        "txlb_algorithm_errors", "Choices that the algorithm failed at: made by round_robin", labels=["rule"]
+    )
     retries = CounterMetricFamily("txlb_retries", "Attempts after the first", labels=["rule"])
     for rule, base in picture.columns.rules.items():
         retries.add_metric([rule], picture.at(base, RULE, "retries"))
         panic.add_metric([rule], picture.at(base, RULE, "panic_picks"))
-    yield from (requests, retries, panic)
+        faults.add_metric([rule], picture.at(base, RULE, "algorithm_errors"))
+    yield from (requests, retries, panic, faults)
 
 
 def _codes(family: CounterMetricFamily, labels: list[str], counts: list[int]) -> None:

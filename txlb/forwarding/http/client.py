@@ -496,6 +496,11 @@ class ClientConnection(ClientSide):
         backend = None if exchange is None else exchange.last_backend
         return "" if backend is None else backend.id
 
+    def backend_connection(self) -> int:
+        exchange = self.exchange
+        side = None if exchange is None else exchange.backend
+        return 0 if side is None else side.transport.number
+
     def cut_off(self) -> None:
         if self.exchange is not None:
             self.exchange.stopped()
