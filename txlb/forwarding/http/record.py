@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from txlb.core.http.head import RequestHead
 from txlb.forwarding.record import Record
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class HttpRecord(Record):
     """The facts of one exchange."""
 
