@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from support.dataplane import Net, Peer, network
+from support.dataplane import Lines, Net, Peer, network
 
 from txlb.core.proxy_announcement import Announced, announce, announce_nobody
 from txlb.core.proxy_protocol import SIGNATURE
+from txlb.forwarding.access_log import AccessLog
 from txlb.forwarding.listener import Listener
 from txlb.forwarding.preface import PrefaceAcceptor
 from txlb.net.listener import Acceptor, Gate, ListeningSocket
@@ -49,7 +51,7 @@ class Door:
 
     def __init__(self, net: Net) -> None:
         self.net = net
-        self.listener = Listener("web", net.loop, None)  # type: ignore[arg-type]
+        self.listener = Listener("web", net.loop, AccessLog(Lines(), "off", "worker-1", time.time))
         self.listener.proxy_protocol = True
         self.listener.trusted = [ip_network("127.0.0.1")]
         self.listener.touched = False
