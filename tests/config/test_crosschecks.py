@@ -208,3 +208,8 @@ def test_a_listener_that_takes_proxy_headers_trusts_somebody() -> None:
     ]
     (listener,) = loaded(text.replace("true", "true, trusted: [10.0.0.0/8]")).snapshot.listeners
     assert (listener.proxy_protocol, listener.trusted) == (True, ("10.0.0.0/8",))
+
+
+def test_only_tcp_listeners_route_by_server_name() -> None:
+    text = "listeners: [{id: web, bind: '127.0.0.1:80', sni: true}]\n"
+    assert problems(text) == ["1:50: listeners[0].sni: means nothing for a http listener; leave it out"]

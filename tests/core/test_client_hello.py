@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import ssl
 import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.dataplane import cut
+from support.hello import client_hello
 
 from txlb.core.client_hello import BAD, MAX_MESSAGE, MAX_RAW, MORE, WHOLE, HelloReader
 
@@ -50,27 +50,13 @@ def read(pieces: list[bytes]) -> tuple[int, bytes]:
     return verdict, reader.server_name
 
 
-def real(name: str | None, *alpn: str) -> bytes:
-    """What OpenSSL sends."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
-    out = ssl.MemoryBIO()
-    connection = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=name)
-    with pytest.raises(ssl.SSLWantReadError):
-        connection.do_handshake()
-    return out.read()
-
-
 GREASE = extension(0x0A0A, b"\0") + extension(0xFAFA, b"")
 NAMED = message(body(GREASE, sni(b"Www.Example.COM"), extension(0xFE0D, bytes(200))))
 
 GOOD = [
-    (real("a.example"), b"a.example"),
-    (real("b.example", "h2", "http/1.1"), b"b.example"),
-    (real(None), b""),
+    (client_hello("a.example"), b"a.example"),
+    (client_hello("b.example", ("h2", "http/1.1")), b"b.example"),
+    (client_hello(None), b""),
     (records(NAMED), b"www.example.com"),
     (records(NAMED, 1), b"www.example.com"),
     (records(NAMED, 7, b"\3\3"), b"www.example.com"),
@@ -135,7 +121,7 @@ def test_any_split_gives_the_same(data: bytes, places: list[int]) -> None:
 
 
 @given(
-    st.sampled_from([real("a.example"), records(NAMED), records(NAMED, 5)]),
+    st.sampled_from([client_hello("a.example"), records(NAMED), records(NAMED, 5)]),
     st.lists(st.tuples(st.integers(0, 5000), st.binary(max_size=3), st.integers(0, 3)), max_size=4),
     st.lists(st.integers(0, 1 << 16), max_size=20),
 )

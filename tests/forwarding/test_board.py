@@ -77,6 +77,8 @@ class Worker:
         settings.errors_send_timeout = 8
         settings.errors_internal = 9
         settings.errors_proxy_protocol = 10
+        settings.errors_client_hello = 11
+        settings.errors_unrecognized_name = 12
         self.pool.requests = 11
         self.pool.retries = 12
         self.pool.panic_picks = 16
@@ -121,6 +123,8 @@ def test_counters_reach_their_columns() -> None:
         assert worker.listener("errors_send_timeout") == 8
         assert worker.listener("errors_internal") == 9
         assert worker.listener("errors_proxy_protocol") == 10
+        assert worker.listener("errors_client_hello") == 11
+        assert worker.listener("errors_unrecognized_name") == 12
         assert (worker.rule("requests"), worker.rule("retries"), worker.rule("panic_picks")) == (11, 12, 16)
         names = ("active", "connections", "idle", "requests", "errors", "connect_failures", "timeouts")
         names += ("resets", "bad_responses", "bytes_in", "bytes_out")

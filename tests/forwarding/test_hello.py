@@ -1,26 +1,15 @@
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from support.dataplane import Net, Peer, network
+from support.hello import client_hello
 
 from txlb.core.client_hello import UNRECOGNIZED_NAME
 from txlb.forwarding.hello import Hello, HelloReceiver
 from txlb.net.listener import Gate
-
-
-def client_hello(name: str | None) -> bytes:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    out = ssl.MemoryBIO()
-    connection = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=name)
-    with pytest.raises(ssl.SSLWantReadError):
-        connection.do_handshake()
-    return out.read()
 
 
 class Desk(HelloReceiver):

@@ -69,6 +69,7 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
                 "udp": asdict(one.udp),
                 "steer": one.steer,
                 "tls": _tls(one.tls),
+                "sni": one.sni,
             }
             for one in snapshot.listeners
         ],

@@ -86,8 +86,10 @@ class Listener(Section):
         " may connect: everybody else is refused.",
         True,
     )
-    sni: Annotated[bool, reserved(kinds.ANYTHING, False)] = key(
-        False, "Whether TLS is routed by server name."
+    sni: Annotated[bool, kinds.BOOLEAN] = key(
+        False,
+        "For `tcp`: the rule is chosen by the server name that TLS clients ask for (the rules' `host`), and"
+        " the bytes are relayed untouched; certificates are the backends' business.",
     )
     udp: Udp = key({}, "Bounds on UDP flows.")
     steer: Annotated[str, choice("connection", "client")] = key(

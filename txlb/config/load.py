@@ -185,6 +185,7 @@ def listener_spec(listener: Listener) -> ListenerSpec:
         proxy_protocol=listener.proxy_protocol,
         udp=UdpSpec(**listener.udp.model_dump()),
         steer=listener.steer,
+        sni=listener.sni,
     )
 
 

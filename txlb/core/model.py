@@ -156,6 +156,7 @@ class ListenerSpec:
     udp: UdpSpec = field(default_factory=UdpSpec)
     steer: str = "connection"  # connection | client: what decides which worker gets a client
     tls: TlsSpec | None = None
+    sni: bool = False  # tcp: routed by the server name of the ClientHello, relayed untouched
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,8 @@ LISTENER: tuple[str, ...] = (
     "tls_full",  # handshakes that were completed
     "tls_resumed",
     *DATAGRAMS,
+    "errors_client_hello",
+    "errors_unrecognized_name",
 )
 RULE: tuple[str, ...] = ("requests", "retries", "panic_picks", "algorithm_errors", *CODES, *LATENCY)
 BACKEND: tuple[str, ...] = (

@@ -6,6 +6,8 @@ Rules:
   port 0.
 * With TLS the protocol comes after the handshake (`txlb.forwarding.secure`); another generation of
   certificates is for connections that come after it.
+* With `sni` the client's ClientHello is read first, and only read; what was read goes to the protocol as if it
+  had just come.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from mypy_extensions import mypyc_attr
 
 from txlb.core.pool import Pool
 from txlb.forwarding.client import ClientProtocol
+from txlb.forwarding.hello import Hello, HelloReceiver
 from txlb.forwarding.listener import UNIX, Listener
 from txlb.forwarding.preface import PrefaceAcceptor
 from txlb.forwarding.secure import TlsReceiver
@@ -39,18 +42,21 @@ class StreamListener(Listener):
     """A listener whose clients have connections."""
 
     send_timeout: float
+    sni: bool  # clients speak TLS that is relayed untouched, routed by server name
     tls: ServerTls | None
     tls_handshake: float
     crowd: Handshakes
 
     def __init__(self, id: str, loop: Loop, log: AccessLog) -> None:
         super().__init__(id, loop, log)
+        self.sni = False
         self.tls = None
         self.tls_handshake = 5.0
         self.crowd = Handshakes(1024)
 
     def configure(self, spec: ListenerSpec, snapshot: Snapshot, pools: Mapping[str, Pool]) -> None:
         super().configure(spec, snapshot, pools)
+        self.sni = spec.sni
         self.tls_handshake = snapshot.timeouts.tls_handshake
         self.crowd.limit = snapshot.limits.tls_handshakes
         if spec.tls is None:
@@ -66,8 +72,13 @@ class StreamListener(Listener):
         """The protocol of a connection from there; it is counted in ``gate``."""
         raise NotImplementedError
 
+    def client_of(self, gate: Gate, ip: str, port: int, server_name: bytes) -> ClientProtocol | None:
+        """The same, of one that asks for that name (b"" = none) by TLS; None: nobody serves it."""
+        raise NotImplementedError
+
     def serve(self, gate: Gate, sock: Any) -> Serving:
-        listening = ListeningSocket(gate, PrefaceAcceptor(self, gate, StreamAcceptor(self, gate)), sock)
+        behind = HelloAcceptor(self, gate, StreamAcceptor(self, gate))
+        listening = ListeningSocket(gate, PrefaceAcceptor(self, gate, behind), sock)
         listening.start()
         return listening
 
@@ -84,13 +95,7 @@ class StreamAcceptor(Acceptor):
 
     def accepted(self, sock: Any, peer: Any) -> None:
         listener = self.listener
-        ip = UNIX
-        port = 0
-        if isinstance(peer, tuple):
-            ip = peer[0]
-            port = peer[1]
-            if ip.startswith(MAPPED) and "." in ip:
-                ip = ip[7:]
+        ip, port = address_of(peer)
         tls = listener.tls
         if tls is not None:
             receiver = TlsReceiver(listener, self.gate, tls, ip, port)
@@ -102,3 +107,53 @@ class StreamAcceptor(Acceptor):
             return
         protocol = listener.client(self.gate, ip, port)
         SplicingTransport(listener.loop, sock, peer, listener.send_timeout).start(protocol)
+
+
+class HelloAcceptor(HelloReceiver):
+    """In front of it, where clients speak TLS to somebody else: `listener.sni`."""
+
+    listener: StreamListener
+    gate: Gate
+    behind: Acceptor
+
+    def __init__(self, listener: StreamListener, gate: Gate, behind: Acceptor) -> None:
+        self.listener = listener
+        self.gate = gate
+        self.behind = behind
+
+    def accepted(self, sock: Any, peer: Any) -> None:
+        if self.listener.sni:
+            Hello(self.gate, self, sock, peer).begin(self.listener.tls_handshake)
+        else:
+            self.behind.accepted(sock, peer)
+
+    def greeted(self, sock: Any, peer: Any, server_name: bytes, early: bytes) -> bool:
+        listener = self.listener
+        ip, port = address_of(peer)
+        protocol = listener.client_of(self.gate, ip, port, server_name)
+        if protocol is None:
+            listener.errors_unrecognized_name += 1
+            listener.touched = True
+            return False
+        transport = SplicingTransport(listener.loop, sock, peer, listener.send_timeout)
+        transport.start(protocol)
+        try:
+            protocol.dataReceived(early)
+        except Exception as why:
+            listener.loop.contain(transport, why)
+        return True
+
+    def ungreeted(self) -> None:
+        self.listener.errors_client_hello += 1
+        self.listener.touched = True
+
+
+def address_of(peer: Any) -> tuple[str, int]:
+    """The client's address and port, of what `Acceptor.accepted` gets."""
+    if not isinstance(peer, tuple):
+        return UNIX, 0
+    ip: str = peer[0]
+    port: int = peer[1]
+    if ip.startswith(MAPPED) and "." in ip:
+        ip = ip[7:]
+    return ip, port

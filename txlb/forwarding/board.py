@@ -240,6 +240,8 @@ class Board:
             "errors_tls_plain_http",
             "tls_full",
             "tls_resumed",
+            "errors_client_hello",
+            "errors_unrecognized_name",
         ):
             row[base + LISTENER.index(name)] = getattr(settings, name)
         if isinstance(settings, UdpSettings):

@@ -17,13 +17,13 @@ from mypy_extensions import mypyc_attr
 
 from txlb.core.client_hello import MORE, UNRECOGNIZED_NAME, WHOLE, HelloReader
 from txlb.forwarding.beginning import Beginning
-from txlb.net.listener import Gate
+from txlb.net.listener import Acceptor, Gate
 
 AT_ONCE: Final = 16384
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class HelloReceiver:
+class HelloReceiver(Acceptor):
     """Who takes connections whose ClientHello is known."""
 
     def greeted(self, sock: Any, peer: Any, server_name: bytes, early: bytes) -> bool:

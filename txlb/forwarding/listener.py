@@ -72,6 +72,8 @@ class Listener:
         self.errors_tls_plain_http = 0
         self.tls_full = 0
         self.tls_resumed = 0
+        self.errors_client_hello = 0
+        self.errors_unrecognized_name = 0
         self.cells: dict[str, dict[str, Answers]] = {}  # by rule, then by backend
 
     # Control speed

@@ -114,7 +114,7 @@ class Loop:
                 try:
                     handler.later()
                 except Exception as why:
-                    self._contain(handler, why)
+                    self.contain(handler, why)
 
     def tick(self) -> None:
         """Fire the deadlines that are due."""
@@ -136,14 +136,15 @@ class Loop:
             try:
                 handler.ready(mask)
             except Exception as why:
-                self._contain(handler, why)
+                self.contain(handler, why)
         self.dispatching = False
         if added:
             added.clear()
         if self.deferred:
             self.run_deferred()
 
-    def _contain(self, handler: Handler, why: Exception) -> None:
+    def contain(self, handler: Handler, why: Exception) -> None:
+        """``handler`` raised ``why``: it ends, nobody else."""
         self.failures += 1
         self.last_failure = why
         try:
