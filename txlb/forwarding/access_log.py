@@ -178,6 +178,53 @@ class AccessLog:
         if len(self._lines) >= BATCH:
             self._hand_over()
 
+    def record_connection(
+        self,
+        started: float,
+        listener: str,
+        rule: str,
+        client_ip: str,
+        client_port: int,
+        server_name: bytes,  # that TLS asked for, where it was looked at
+        bytes_in: int,
+        bytes_out: int,
+        backend: str,
+        tries: int,
+        connect_us: int,
+        first_byte_us: int,
+        total_us: int,
+        termination: int,
+    ) -> None:
+        """One TCP connection ended; see `record`."""
+        if not self.enabled:
+            return
+        wall = started + self._offset
+        second = int(wall)
+        if second != self._second:
+            self._turn(second)
+        if self._json:
+            places = self._places.get(listener)
+            place = None if places is None else places.get(rule)
+            if place is None:
+                place = self._place(listener, rule)
+            name_text = json_text(server_name) if server_name else "null"
+            backend_text = f'"{backend}"' if backend else "null"
+            self._lines.append(
+                f"{self._second_text}{FRACTIONS[int((wall - second) * 1000.0)]}{place}{client_ip}"
+                f'","client_port":{integer(client_port)},"protocol":"tcp","server_name":{name_text}'
+                f',"bytes_in":{integer(bytes_in)},"bytes_out":{integer(bytes_out)}'
+                f',"backend":{backend_text},"tries":{tries},"connect_ms":{milliseconds(connect_us)}'
+                f',"first_byte_ms":{milliseconds(first_byte_us)}'
+                f',"total_ms":{milliseconds(total_us)}{ENDINGS[termination]}'
+            )
+        else:
+            self._lines.append(
+                f'{client_ip} - - [{self._second_text} +0000] "TCP {listener}" - '
+                f"{integer(bytes_out) if bytes_out else '-'}\n"
+            )
+        if len(self._lines) >= BATCH:
+            self._hand_over()
+
     def record_flow(
         self,
         started: float,

@@ -45,6 +45,7 @@ from txlb.forwarding.suspects import line_of
 from txlb.forwarding.udp.flow import BackendDatagrams
 from txlb.forwarding.udp.listener import UdpListener
 from txlb.net.handshakes import STOPPED, Arrival
+from txlb.forwarding.tcp.listener import TcpListener
 from txlb.net.hosting import HostedLoop
 from txlb.net.listener import Gate, Serving
 from txlb.net.loop import Loop
@@ -61,6 +62,7 @@ FOREVER = float("inf")
 FACTORIES: dict[str, Callable[[str, Loop, Origins, AccessLog], Listener]] = {
     "http": HttpListener,
     "udp": UdpListener,
+    "tcp": TcpListener,
 }
 
 

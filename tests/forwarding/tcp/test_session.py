@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from support.dataplane import Lines, Net, Origin, Peer
+
+from txlb.core.algorithms.round_robin import RoundRobin
+from txlb.core.backend import Backend
+from txlb.core.pool import Pool
+from txlb.core.routing import Route, RouteTable
+from txlb.forwarding.accept import StreamAcceptor
+from txlb.forwarding.access_log import AccessLog
+from txlb.forwarding.http.origins import Origins
+from txlb.forwarding.tcp.listener import TcpListener
+from txlb.forwarding.tcp.session import EARLY
+from txlb.net.listener import Gate
+
+
+class Stage:
+    """One TCP listener's parts around a `Net`: clients and backends are the test's."""
+
+    def __init__(self, backends: int = 1) -> None:
+        self.net = Net()
+        self.lines = Lines()
+        self.log = AccessLog(self.lines, "json", "worker-1", time.time)
+        self.log.flush(time.monotonic())
+        self.sources = Origins(self.net.loop, 100)
+        self.listener = TcpListener("db", self.net.loop, self.sources, self.log)
+        self.gate = Gate(self.net.loop, 1000)
+        self.acceptor = StreamAcceptor(self.listener, self.gate)
+        self.origins = [Origin() for _ in range(backends)]
+        for origin in self.origins:
+            origin.net = self.net
+        self.net.origins += self.origins
+        self.backends = [
+            Backend(f"b{index}", "127.0.0.1", "127.0.0.1", origin.port)
+            for index, origin in enumerate(self.origins)
+        ]
+        self.pool = Pool("rule", lambda: RoundRobin(0.0), self.backends)
+        self.listener.routes = RouteTable([Route(None, None, self.pool)])
+
+    def client(self, data: bytes = b"") -> Peer:
+        near, peer = self.net.pair()
+        self.gate.open += 1
+        self.acceptor.accepted(near, near.getpeername())
+        if data:
+            peer.send(data)
+        self.net.settle()
+        return peer
+
+    def pair(self, data: bytes = b"") -> tuple[Peer, Peer]:
+        """A client and the backend that it reached."""
+        client = self.client(data)
+        backend = self.origins[0].last
+        return client, backend
+
+    def record(self) -> dict[str, Any]:
+        """The one line of the log."""
+        self.net.settle()
+        self.log.flush(time.monotonic())
+        (line,) = self.lines.lines
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def assert_at_rest(self) -> None:
+        self.net.settle()
+        self.net.assert_no_failure()
+        self.log.flush(time.monotonic())
+        assert self.gate.open == self.listener.connections == 0
+        assert self.listener.requests == len(self.lines.lines) == self.listener.connections_total
+        for backend in self.backends:
+            assert (backend.active_connections, backend.connections) == (0, 0)
+        assert not self.net.loop.handlers
+
+
+@contextmanager
+def stage(backends: int = 1) -> Iterator[Stage]:
+    it = Stage(backends)
+    try:
+        yield it
+        for peer in it.net.peers:
+            if peer.sock.fileno() >= 0:
+                peer.reset()
+        it.assert_at_rest()
+    finally:
+        it.net.close()
+
+
+def test_it_connects_at_once_and_relays_both_ways() -> None:
+    with stage() as here:
+        client, backend = here.pair()
+        backend.send(b"welcome")  # the server speaks first
+        here.net.settle()
+        assert client.take() == b"welcome"
+        client.send(b"select")
+        here.net.settle()
+        assert backend.take() == b"select"
+        client.finish()
+        here.net.settle()
+        assert backend.ending == "fin"
+        backend.send(b"last words")
+        backend.finish()
+        here.net.settle()
+        assert client.take() == b"last words"
+        assert client.ending == "fin"
+        record = here.record()
+        assert (record["protocol"], record["rule"], record["backend"], record["tries"]) == (
+            "tcp",
+            "rule",
+            "b0",
+            1,
+        )
+        assert (record["bytes_in"], record["bytes_out"]) == (6, 17)
+        assert (record["termination"], record["reason"]) == ("--", None)
+
+
+def test_what_comes_before_the_backend_is_there_is_kept() -> None:
+    with stage() as here:
+        client, backend = here.pair(b"early" * 1000)
+        assert backend.take() == b"early" * 1000
+        client.send(b"late")
+        here.net.settle()
+        assert backend.take() == b"late"
+
+
+def test_early_bytes_are_bounded_and_none_is_lost() -> None:
+    with stage() as here:
+        data = bytes(range(256)) * 8192
+        near, client = here.net.pair()
+        client.send(data)
+        here.gate.open += 1
+        here.origins[0].accepting = False
+        here.acceptor.accepted(near, near.getpeername())
+        here.net.run_until(lambda: here.backends[0].connections)
+        here.origins[0].accepting = True
+        here.net.run_until(lambda: here.origins[0].peers and len(here.origins[0].last.data) == len(data))
+        assert here.origins[0].last.data == data
+        assert len(data) > EARLY
+
+
+def test_a_failed_connect_goes_to_the_next_backend_with_everything_kept() -> None:
+    with stage(backends=3) as here:
+        here.origins[0].close()
+        here.origins[1].close()
+        client = here.client(b"hello")
+        here.net.run_until(lambda: here.origins[2].peers)
+        backend = here.origins[2].last
+        here.net.run_until(lambda: backend.data)
+        assert backend.take() == b"hello"
+        assert here.pool.retries == 2
+        client.finish()
+        backend.finish()
+        assert (here.record()["tries"], here.record()["backend"]) == (3, "b2")
+
+
+def test_no_backend_left_is_a_reset() -> None:
+    with stage(backends=2) as here:
+        for origin in here.origins:
+            origin.close()
+        client = here.client(b"hello")
+        here.net.run_until(lambda: client.ending)
+        assert client.ending == "reset"
+        assert (here.record()["termination"], here.record()["reason"]) == ("SC", "connect_refused")
+        assert here.listener.errors == {502: 1}
+
+
+def test_no_eligible_backend() -> None:
+    with stage() as here:
+        here.backends[0].healthy = False
+        here.pool.standing_changed()
+        here.pool.rebuild()
+        client = here.client()
+        assert client.ending == "reset"
+        assert here.record()["reason"] == "no_backend"
+
+
+def test_a_client_that_leaves_while_connecting() -> None:
+    with stage() as here:
+        near, client = here.net.pair()
+        peer = near.getpeername()
+        here.gate.open += 1
+        client.reset()
+        here.acceptor.accepted(near, peer)
+        here.net.settle()
+        assert here.record()["reason"] == "client_abort"
+
+
+def test_fin_before_the_backend_is_there_is_passed_on() -> None:
+    with stage() as here:
+        near, client = here.net.pair()
+        client.send(b"one shot")
+        client.finish()
+        here.gate.open += 1
+        here.acceptor.accepted(near, near.getpeername())
+        here.net.settle()
+        backend = here.origins[0].last
+        assert (backend.take(), backend.ending) == (b"one shot", "fin")
+        backend.send(b"answer")
+        backend.finish()
+        here.net.settle()
+        assert (client.take(), client.ending) == (b"answer", "fin")
+
+
+@pytest.mark.parametrize("side", ["client", "backend"])
+def test_a_reset_of_one_side_is_a_reset_of_the_other(side: str) -> None:
+    with stage() as here:
+        client, backend = here.pair(b"x")
+        first, other = (client, backend) if side == "client" else (backend, client)
+        first.reset()
+        here.net.settle()
+        assert other.ending == "reset"
+        assert here.record()["termination"] == ("CT" if side == "client" else "ST")
+
+
+def test_silence_of_both_ends_it() -> None:
+    with stage() as here:
+        here.listener.tunnel_idle = 10.0
+        client, backend = here.pair(b"x")
+        here.net.elapse(9.0)
+        backend.send(b"y")
+        here.net.settle()
+        here.net.elapse(9.0)
+        assert not client.ending
+        here.net.elapse(2.0)
+        assert client.ending == backend.ending == "reset"
+        assert here.record()["reason"] == "tunnel_idle"
+
+
+def test_a_slow_reader_stops_the_other_from_being_read() -> None:
+    with stage() as here:
+        client, backend = here.pair()
+        client.reading = False
+        backend.send(bytes(16 << 20))
+        here.net.settle()
+        assert backend.unsent, "the rest is not taken"
+        client.reading = True
+        here.net.run_until(lambda: len(client.data) == 16 << 20)
+
+
+def test_a_proxy_header_comes_first() -> None:
+    with stage() as here:
+        here.backends[0].proxy_protocol = 1
+        client, backend = here.pair(b"hello")
+        host, port = client.sock.getsockname()
+        to_host, to_port = client.sock.getpeername()
+        assert backend.take() == f"PROXY TCP4 {host} {to_host} {port} {to_port}\r\nhello".encode()
+
+
+def test_the_end_of_a_shutdown() -> None:
+    with stage() as here:
+        _, backend = here.pair(b"x")
+        ((session, protocol),) = [
+            (handler.protocol.session, handler.protocol)  # type: ignore[attr-defined]
+            for handler in here.net.loop.handlers.values()
+            if hasattr(getattr(handler, "protocol", None), "cut_off")
+        ]
+        assert (protocol.listener_id(), protocol.backend_id()) == ("db", "b0")
+        protocol.drain()
+        here.net.settle()
+        assert not session.ended
+        protocol.cut_off()
+        here.net.loop.run_deferred()
+        here.net.settle()
+        assert backend.ending == "reset"
+        assert here.record()["reason"] == "shutdown"

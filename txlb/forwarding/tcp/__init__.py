@@ -1,0 +1,1 @@
+"""TCP: a client's bytes to a backend and back, as they are."""
