@@ -194,19 +194,23 @@ def receivers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, in
 
 @pytest.fixture(scope="module")
 def outbound(receivers: dict[str, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancer]:
+    """Http listeners, of which ``inner`` takes headers; and two tcp listeners for each receiver, likewise."""
     backends: list[dict[str, Any]] = []
-    for name in RECEIVERS:
+    listeners: list[dict[str, Any]] = [
+        {"id": "web", "bind": "127.0.0.1:0"},
+        {"id": "inner", "bind": "127.0.0.2:0", "proxy_protocol": True, "trusted": TRUSTED},
+    ]
+    rules: list[dict[str, Any]] = []
+    for number, name in enumerate(RECEIVERS):
         kind, version = name.split("-")
         backends.append({"id": name, "host": "127.0.0.1", "port": receivers[kind], "proxy_protocol": version})
-    with Balancer(
-        tmp_path_factory.mktemp("txlb"),
-        listeners=[
-            {"id": "web", "bind": "127.0.0.1:0"},
-            {"id": "inner", "bind": "127.0.0.2:0", "proxy_protocol": True, "trusted": TRUSTED},
-        ],
-        backends=backends,
-        routing_rules=[{"id": name, "path_prefix": f"/{name}", "backends": [name]} for name in RECEIVERS],
-    ) as one:
+        tcp = [f"tcp-{name}", f"tcp-inner-{name}"]
+        listeners.append({"id": tcp[0], "bind": f"127.0.1.{number}:0", "protocol": "tcp"})
+        listeners.append({**listeners[1], "id": tcp[1], "bind": f"127.0.2.{number}:0", "protocol": "tcp"})
+        rules.append({"id": name, "path_prefix": f"/{name}", "backends": [name]})
+        rules.append({"id": f"tcp-{name}", "listeners": tcp, "backends": [name]})
+    folder = tmp_path_factory.mktemp("txlb")
+    with Balancer(folder, listeners=listeners, backends=backends, routing_rules=rules) as one:
         yield one
 
 
@@ -240,3 +244,20 @@ def test_ipv6_addresses_go_on_too(outbound: Balancer) -> None:
         with call(outbound.ports["inner"], "127.0.0.1", "127.0.0.2") as wire:
             wire.send(header)
             assert ask(wire, receiver).split()[:4] == ["2001:db8::1", "4711", "2001:db8::2", "443"]
+
+
+@pytest.mark.parametrize("receiver", RECEIVERS)
+def test_through_tcp_it_is_the_same(outbound: Balancer, receiver: str) -> None:
+    number = RECEIVERS.index(receiver)
+    with call(outbound.ports[f"tcp-{receiver}"], CLIENT, f"127.0.1.{number}") as wire:
+        told = [*wire.sock.getsockname(), *wire.sock.getpeername()]
+        assert ask(wire, receiver).split()[:4] == list(map(str, told))
+        assert ask(wire, receiver).split()[:4] == list(map(str, told))
+    header = announce(2, Announced("2001:db8::1", 4711, "2001:db8::2", 443))
+    with call(outbound.ports[f"tcp-inner-{receiver}"], "127.0.0.1", f"127.0.2.{number}") as wire:
+        for octet in header:
+            wire.send(bytes((octet,)))
+        assert ask(wire, receiver).split()[:4] == ["2001:db8::1", "4711", "2001:db8::2", "443"]
+    listener = f"tcp-inner-{receiver}"
+    (line,) = outbound.logged(1, lambda line: line["listener"] == listener)
+    assert (line["client_ip"], line["client_port"], line["protocol"]) == ("2001:db8::1", 4711, "tcp")
