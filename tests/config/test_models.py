@@ -137,7 +137,6 @@ def test_every_key_reaches_its_spec() -> None:
         ("interval: 5s", "interval: 1s", "health_check.interval"),
         ("rise: 2", "rise: 1", "health_check.rise"),
         ("suspect_after: 300ms", "suspect_after: 1s", "health_check.suspect_after"),
-        ("protocol: http", "protocol: tcp", "listeners[0].protocol"),
         ("forwarding: proxy", "forwarding: kernel", "listeners[0].forwarding"),
         ("health_check: off", "health_check: {type: http}", "backends[0].health_check"),
         ("health_check: off", "health_check_path: /health", "backends[0].health_check_path"),

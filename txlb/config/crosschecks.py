@@ -10,7 +10,7 @@ Rules:
   the same family (the admin port included; port 0 only with itself on
   the same address). UDP and TCP may share one.
 * An algorithm has no options but its own.
-* A listener that takes PROXY headers trusts somebody; one that routes by server name is a tcp listener.
+* A listener that takes PROXY headers trusts somebody.
 * A request line fits into a head; the idle minimum is not above its maximum.
 * Stickiness is by cookie on http listeners, by address on others: a rule is for one or the other.
 * What is odd but works is a warning: backends without a rule, rules whose weights
@@ -216,11 +216,8 @@ class Examination:
     def _proxies(self) -> None:
         for item in self.draft.listeners:
             listener = item.model
-            if listener is None or item.bad & {"proxy_protocol", "trusted", "protocol", "sni"}:
+            if listener is None or item.bad & {"proxy_protocol", "trusted"}:
                 continue
-            if listener.sni and listener.protocol != "tcp":
-                what = f"means nothing for a {listener.protocol} listener; leave it out"
-                self._error(("listeners", item.index, "sni"), what)
             if listener.proxy_protocol and not listener.trusted:
                 self._error(
                     ("listeners", item.index, "proxy_protocol"),

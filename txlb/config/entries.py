@@ -61,9 +61,7 @@ class Listener(Section):
         " list both for both). Port 0 lets the kernel choose one, which suits tests.",
         "0.0.0.0:8080",
     )
-    protocol: Annotated[str, choice("http", "tcp", "udp")] = key(
-        "http", "What clients speak.", "http"
-    )
+    protocol: Annotated[str, choice("http", "tcp", "udp")] = key("http", "What clients speak.", "http")
     trusted: tuple[Network, ...] = key(
         [],
         "Networks of proxies in front whose `X-Forwarded-*` fields and PROXY headers are believed: the client"

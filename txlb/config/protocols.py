@@ -24,6 +24,7 @@ ONLY_FOR = {
     "forwarded": ("http",),
     "via": ("http",),
     "proxy_protocol": ("http", "tcp"),
+    "sni": ("tcp",),
     "udp": ("udp",),
 }
 DEFAULTS = Listener(id="defaults", bind=("127.0.0.1:0",))

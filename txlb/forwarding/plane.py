@@ -42,10 +42,10 @@ from txlb.forwarding.rebuilds import Rebuilds
 from txlb.forwarding.rules import Rules
 from txlb.forwarding.siblings import Siblings
 from txlb.forwarding.suspects import line_of
+from txlb.forwarding.tcp.listener import TcpListener
 from txlb.forwarding.udp.flow import BackendDatagrams
 from txlb.forwarding.udp.listener import UdpListener
 from txlb.net.handshakes import STOPPED, Arrival
-from txlb.forwarding.tcp.listener import TcpListener
 from txlb.net.hosting import HostedLoop
 from txlb.net.listener import Gate, Serving
 from txlb.net.loop import Loop
