@@ -105,4 +105,51 @@ def test_the_admin_port_does_not_stand_in_the_way_of_udp() -> None:
 
 def test_a_protocol_that_is_not_understood_causes_no_other_errors() -> None:
     (line,) = problems(DNS.replace("protocol: udp", "protocol: utp"))
-    assert "listeners[1].protocol: must be http or udp, not 'utp' (did you mean udp?)" in line
+    assert "listeners[1].protocol: must be http, tcp or udp, not 'utp' (did you mean udp?)" in line
+
+
+TLS = """\
+listeners:
+  - {id: tls, bind: "127.0.0.1:443", protocol: tcp, sni: true}
+backends:
+  - {id: one, host: 10.0.0.1, port: 443}
+routing_rules:
+  - {id: a, listeners: [tls], host: a.example, backends: [one]}
+  - {id: b, listeners: [tls], host: "*.example", backends: [one]}
+  - {id: rest, listeners: [tls], backends: [one]}
+"""
+
+
+def test_a_listener_that_routes_by_server_name_has_several_rules() -> None:
+    assert loaded(TLS).warnings == ()
+    assert loaded(TLS).snapshot.listeners[0].sni
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        (
+            ", sni: true",
+            "",
+            "routing_rules[0].host: tls is a tcp listener: it knows of no hosts",
+        ),
+        (
+            "host: a.example",
+            "path_prefix: /a",
+            "routing_rules[0].path_prefix: tls is a tcp listener: it knows of no paths",
+        ),
+        (
+            '"*.example"',
+            "a.example",
+            "routing_rules[1]: matches the same as routing_rules[0] (a.example, any path)",
+        ),
+        (
+            "protocol: tcp, ",
+            "",
+            "listeners[0].sni: means nothing for a http listener; leave it out",
+        ),
+    ],
+)
+def test_what_does_not_go_with_server_names(old: str, new: str, found: str) -> None:
+    assert old in TLS
+    assert found in problems(TLS.replace(old, new, 1))[0]

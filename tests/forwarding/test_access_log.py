@@ -343,3 +343,34 @@ def test_a_line_about_a_flow() -> None:
 def test_a_flow_in_the_common_format() -> None:
     assert flow_line("common").endswith('+0000] "UDP dns" - 100000\n')
     assert flow_line("common", bytes_out=0).endswith('"UDP dns" - -\n')
+
+
+def connection_line(format: str = "json", **changes: Any) -> str:
+    sink = Sink()
+    log = log_to(sink, format)
+    facts: dict[str, Any] = {
+        "started": NOW, "listener": "tls", "rule": "shop", "client_ip": "192.0.2.1", "client_port": 4711,
+        "server_name": b"shop.example", "bytes_in": 80, "bytes_out": 100_000, "backend": "shop-1",
+        "tries": 1, "connect_us": 500, "first_byte_us": 1500, "total_us": 2000, "termination": 0, **changes,
+    }  # fmt: skip
+    log.record_connection(**facts)
+    log.flush(NOW)
+    (text,) = sink.lines
+    return text
+
+
+def test_a_line_about_a_connection() -> None:
+    found = json.loads(connection_line())
+    assert found.pop("time").endswith("Z")
+    assert found == {
+        "worker": "worker-1", "listener": "tls", "rule": "shop", "client_ip": "192.0.2.1",
+        "client_port": 4711, "protocol": "tcp", "server_name": "shop.example", "bytes_in": 80,
+        "bytes_out": 100_000, "backend": "shop-1", "tries": 1, "connect_ms": 0.5, "first_byte_ms": 1.5,
+        "total_ms": 2.0, "termination": "--", "reason": None,
+    }  # fmt: skip
+    silent = json.loads(connection_line(backend="", connect_us=-1, first_byte_us=-1, server_name=b""))
+    assert [silent[key] for key in ("backend", "connect_ms", "first_byte_ms", "server_name")] == [None] * 4
+
+
+def test_a_connection_in_the_common_format() -> None:
+    assert connection_line("common").endswith('+0000] "TCP tls" - 100000\n')
