@@ -6,6 +6,7 @@ Rules:
 * A listener whose traffic is not told apart (udp, and tcp without ``sni``) has exactly one rule, and that has
   neither host nor path prefix.
 * A key that means nothing for a protocol is an error where it was set (`ONLY_FOR`).
+* TLS is ended here (``tls``) or passed on (``sni``), not both.
 * UDP has no ``unix:`` and ``systemd:`` binds.
 """
 
@@ -94,6 +95,9 @@ def problems(listeners: Sequence[_Item], rules: Sequence[_Item]) -> Iterator[Fin
             if listener.protocol not in protocols and getattr(listener, name) != getattr(DEFAULTS, name):
                 where = ("listeners", entry.index, name)
                 yield Finding(where, f"means nothing for a {kind_of(listener)}; leave it out")
+        if listener.sni and listener.tls is not None and "tls" not in entry.bad:
+            what = f"{entry.id} has tls: a listener either ends TLS or passes it on by server name"
+            yield Finding(("listeners", entry.index, "sni"), what)
         if listener.protocol == "udp":
             for place, bind in enumerate(listener.bind):
                 if is_named(bind):

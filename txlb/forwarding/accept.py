@@ -6,7 +6,7 @@ Rules:
   port 0.
 * With TLS the protocol comes after the handshake (`txlb.forwarding.secure`); another generation of
   certificates is for connections that come after it.
-* With `sni` the client's ClientHello is read first, and only read; what was read goes to the protocol as if it
+* With `sni` the ClientHello is read first, and only read; what was read goes to the protocol as if it
   had just come.
 """
 

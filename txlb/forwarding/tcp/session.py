@@ -47,7 +47,7 @@ class Attempt(Receiver):
         self.session = session
         self.backend = backend
         settings = session.settings
-        self.connecting = Connecting(settings.loop, self, settings.send_timeout)
+        self.connecting = Connecting(settings.loop, self, settings.send_timeout, backend.secure)
 
     def begin(self) -> None:
         backend = self.backend
