@@ -153,3 +153,11 @@ def test_a_listener_that_routes_by_server_name_has_several_rules() -> None:
 def test_what_does_not_go_with_server_names(old: str, new: str, found: str) -> None:
     assert old in TLS
     assert found in problems(TLS.replace(old, new, 1))[0]
+
+
+def test_a_listener_ends_tls_or_passes_it_on() -> None:
+    tls = "tls: {certificates: [{chain: c.pem, key: k.pem}]}"
+    found = problems(TLS.replace("sni: true", f"sni: true, {tls}"))
+    assert any("listeners[0].sni: tls has tls: a listener either ends TLS or" in line for line in found)
+    found = problems(DNS.replace("steer: client", tls))
+    assert any("listeners[1].tls: means nothing for a udp listener" in line for line in found)

@@ -26,6 +26,7 @@ ONLY_FOR = {
     "via": ("http",),
     "proxy_protocol": ("http", "tcp"),
     "sni": ("tcp",),
+    "tls": ("http", "tcp"),
     "udp": ("udp",),
 }
 DEFAULTS = Listener(id="defaults", bind=("127.0.0.1:0",))
