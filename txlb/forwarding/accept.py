@@ -136,6 +136,7 @@ class HelloAcceptor(HelloReceiver):
             listener.touched = True
             return False
         transport = SplicingTransport(listener.loop, sock, peer, listener.send_timeout)
+        transport.taken += len(early)
         transport.start(protocol)
         try:
             protocol.dataReceived(early)

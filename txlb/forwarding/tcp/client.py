@@ -60,6 +60,10 @@ class TcpClient(ClientProtocol):
         backend = self.session.last_backend
         return "" if backend is None else backend.id
 
+    def backend_connection(self) -> int:
+        relay = self.session.relay
+        return 0 if relay is None else relay.backend.number
+
     def drain(self) -> None:
         """Nobody can tell whether it is idle: it stays until it ends, or until the deadline."""
 
