@@ -4,6 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.dataplane import Peer, Stage, get, ok, post, stage
 
+from txlb.forwarding.suspects import line_of
+
 # -- what is left behind ----------------------------------------------------------------
 
 
@@ -102,6 +104,7 @@ STEPS = st.lists(
         st.tuples(st.just("backend reads"), WHO, st.integers(0, 1)),
         st.tuples(st.just("backend accepts"), WHO, st.integers(0, 1)),
         st.tuples(st.just("backend gone"), st.integers(0, 9), st.just(0)),
+        st.tuples(st.just("backend ill"), st.integers(0, 1), st.integers(0, 1)),
         st.tuples(st.just("turn"), WHO, st.just(0)),
         st.tuples(st.just("settle"), WHO, st.just(0)),
         st.tuples(st.just("elapse"), WHO, st.sampled_from([1, 6, 40])),
@@ -154,6 +157,12 @@ class Chaos:
         elif kind == "backend gone":
             if who == 0:
                 here.origins[0].close()
+        elif kind == "backend ill":
+            here.backends[who].healthy = not which
+            if which:
+                here.sources.idle.close(here.backends[who])
+                for exchange in line_of(here.backends[who]):
+                    exchange.move()
         elif kind == "turn":
             here.net.turn()
         elif kind == "settle":
