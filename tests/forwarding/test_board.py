@@ -297,3 +297,19 @@ def test_datagrams_of_a_udp_listener_are_written_and_gone_on_with():
             base = columns.listeners["web"]
             found = [row[base + LISTENER.index(name)] for name in DATAGRAMS]
             assert found == [number * life for number in range(len(DATAGRAMS))]
+
+
+def test_a_new_generation_writes_only_what_is_new() -> None:
+    """A reload of 10,000 backends would otherwise stall the next tick."""
+    with net() as it:
+        row = fresh_row()
+        worker = Worker(it, row)
+        worker.work()
+        worker.board.flush()
+        row[worker.columns.backends["b0"] + BACKEND.index("requests")] = -1
+        worker.assign(worker.columns)
+        worker.board.flush()
+        assert worker.backend("b0", "requests") == -1
+        worker.backends["b0"].count_answer(200, 1, 0)
+        worker.board.flush()
+        assert worker.backend("b0", "requests") == 13

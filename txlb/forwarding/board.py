@@ -72,6 +72,7 @@ class Board:
         """Columns of a new snapshot; what is new here goes on from what its block holds."""
         self.flush()
         row = self._row
+        stays = set(self._known)
         for gone in self._known:
             gone.ledger = None  # its columns may be another's before long
         self._changed.clear()
@@ -102,8 +103,9 @@ class Board:
                 self._restore(backend, backend.column, BACKEND)
         for answers in self._known:
             answers.ledger = self._changed
-            answers.touched = True
-            self._changed.append(answers)
+            if answers not in stays:  # those are written already, in the same columns
+                answers.touched = True
+                self._changed.append(answers)
 
     def _assign_cells(self, columns: Columns, settings: Listener) -> None:
         cells: dict[str, dict[str, Answers]] = {}
