@@ -89,7 +89,7 @@ def check_log(bench: Bench, contender: Contender) -> None:
     if contender.log is None:
         return
     contender.drain_log()
-    if contender.logged < contender.sent:
+    if contender.line_per_unit and contender.logged < contender.sent:
         bench.problems.append(
             f"{contender.label}: {contender.logged} access log lines for {contender.sent} requests"
         )

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .procs import BenchmarkError, Process, Workshop, free_port
+from .procs import BenchmarkError, Process, Workshop, free_port, run
 
 PEER_FILES = Path(__file__).parent / "peers"
 PEERS = ("haproxy", "haproxy-splice", "nginx", "envoy")
 DIRECT = "direct"
+LARGEST_TEXT = 65536  # that nginx takes as a text of its configuration
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Case:
     backends: int = 1
     answer: int = 64
     bulk: bool = False  # bodies of a megabyte: peers get the buffers that suit them
+    protocol: str = "http"  # of the listener: http | https | tcp | udp
+    backend_port: int = 0  # of a backend that is there already; 0 = each contender gets one of its own
+
+    def hosts(self) -> Iterator[str]:
+        """One address for each backend; a backend that is there already has the usual one."""
+        return iter(["127.0.0.1"]) if self.backend_port else addresses(self.backends)
 
 
 @dataclass
@@ -49,6 +56,8 @@ class Contender:
     discounted: list[Process] = field(default_factory=list)
     sent: int = 0
     logged: int = 0
+    scheme: str = "http"  # what clients speak
+    line_per_unit: bool = True  # in the log; else one per connection
 
     def drain_log(self) -> None:
         """Count the lines so far and start the file over, so that long series do not fill the memory."""
@@ -87,16 +96,38 @@ def common_values(name: str, port: int) -> dict[str, str]:
     return {"NAME": name, "PORT": str(port), "FILES": str(files), "CONNECTIONS": str(files - 500)}
 
 
+def make_certificate(workshop: Workshop) -> dict[str, str]:
+    """A self-signed ECDSA certificate (P-256) for all TLS listeners of a workshop: values for peer files."""
+    chain, key, both = (workshop.directory / name for name in ("tls.pem", "tls.key", "tls.both"))
+    if not both.exists():
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        command += [
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+        ]
+        run([*command, "-keyout", str(key), "-out", str(chain)], workshop.load_cpus, 30)
+        both.write_text(chain.read_text() + key.read_text())
+    return {"CHAIN": str(chain), "KEY": str(key), "BOTH": str(both)}
+
+
 def start_backend(workshop: Workshop, label: str, answer: int) -> int:
     name = f"backend-{label}"
     port = free_port()
+    (workshop.directory / f"{name}.bulk").write_bytes(b"x" * answer)
     part = "x" * min(answer, 1024)
     if answer % len(part):
         raise BenchmarkError(f"an answer of {answer} bytes is not made of whole parts of {len(part)}")
+    if answer > LARGEST_TEXT:
+        part = ""  # what is larger is at /bulk
     values = common_values(name, port) | {
         "ANSWER": str(answer),
         "PART": part,
-        "PARTS": "$part" * (answer // len(part)),
+        "PARTS": "$part" * (answer // len(part)) if part else "bulk",
     }
     config = workshop.write(f"{name}.conf", fill("backend.conf", values))
     workshop.start(

@@ -10,6 +10,7 @@ later (a stall beyond 10 ms is counted once per connection).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class Request:
     body: int = 0
     answer: int = 64
     close: bool = False
+    scheme: str = "http"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def run_wrk(
         f"-d{whole}s",
         "-s",
         str(SCRIPT),
-        f"http://127.0.0.1:{port}{request.path}",
+        f"{request.scheme}://127.0.0.1:{port}{request.path}",
         "--",
     ]
     command += [request.method, str(request.body), "close" if request.close else "keep"]
@@ -150,3 +152,62 @@ def browser_fields() -> list[str]:
         if separator and name.startswith('["') and name not in ('["Host', '["Connection'):
             fields.append(f"{name[2:].lower()}: {value.rstrip(',').rstrip(chr(34))}")
     return fields
+
+
+def parse_s_time(output: str) -> LoadResult:
+    """What ``openssl s_time`` says at the end: connections and whole seconds; it knows no latencies."""
+    found = re.findall(r"(\d+) connections in (\d+) real seconds", output)
+    if not found or found[-1][0] == "0":
+        raise BenchmarkError(f"openssl s_time made no connection:\n{output[-1500:]}")
+    return LoadResult(int(found[-1][0]), float(found[-1][1]), 0.0, 0.0)
+
+
+def run_s_time(port: int, resumed: bool, seconds: float, cpus: frozenset[int]) -> LoadResult:
+    whole = max(1, round(seconds))
+    command = ["openssl", "s_time", "-connect", f"127.0.0.1:{port}", "-reuse" if resumed else "-new"]
+    command += ["-time", str(whole), "-tls1_2", "-www", "/"]
+    return parse_s_time(run(command, cpus, whole + 20))
+
+
+def parse_datagrams(output: str) -> LoadResult:
+    """The RESULT line of ``datagrams.c``: more than one datagram in a hundred lost makes the run invalid."""
+    for line in output.splitlines():
+        if line.startswith("RESULT "):
+            result = json.loads(line[len("RESULT ") :])
+            break
+    else:
+        raise BenchmarkError(f"no result:\n{output[-1500:]}")
+    requests = int(result["requests"])
+    if requests == 0 or result["wrong"] or result["lost"] * 100 > requests:
+        raise BenchmarkError(f"invalid run: {result}")
+    return LoadResult(requests, result["microseconds"] / 1e6, result["p50_us"], result["p99_us"])
+
+
+def run_datagrams(
+    program: Path, port: int, flows: int, seconds: float, size: int, cpus: frozenset[int]
+) -> LoadResult:
+    words = [str(program), "load", str(port), str(flows), str(seconds), str(size)]
+    return parse_datagrams(run(words, cpus, seconds + 20))
+
+
+def parse_dnsperf(output: str) -> LoadResult:
+    """Queries completed, run time and average latency (dnsperf knows no percentiles); more than one query
+    in a hundred lost makes the run invalid.
+    """
+    facts = {
+        name: float(value)
+        for name, value in re.findall(
+            r"(Queries completed|Queries lost|Run time \(s\)|Average Latency \(s\)): +([\d.]+)", output
+        )
+    }
+    completed = int(facts.get("Queries completed", 0))
+    if not completed or facts.get("Queries lost", 0.0) * 100 > completed:
+        raise BenchmarkError(f"invalid run of dnsperf:\n{output[-1500:]}")
+    average = facts["Average Latency (s)"] * 1e6
+    return LoadResult(completed, facts["Run time (s)"], average, average)
+
+
+def run_dnsperf(port: int, queries: Path, seconds: float, cpus: frozenset[int]) -> LoadResult:
+    """32 clients with a query each."""
+    command = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(queries), "-c", "32", "-q", "32"]
+    return parse_dnsperf(run([*command, "-l", str(max(1, round(seconds)))], cpus, seconds + 30))

@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -36,6 +37,13 @@ class BenchmarkError(Exception):
 def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def free_datagram_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
@@ -76,7 +84,9 @@ class Process:
     def tail(self, lines: int = 15) -> str:
         return "\n".join(self.output.read_text(errors="replace").splitlines()[-lines:])
 
-    def wait_ready(self, port: int, host: str = "127.0.0.1", within: float = READY_WITHIN) -> None:
+    def wait_ready(
+        self, port: int, host: str = "127.0.0.1", within: float = READY_WITHIN, scheme: str = "http"
+    ) -> None:
         """Until ``GET /`` on the port answers 200."""
         deadline = time.monotonic() + within
         answer = "no answer"
@@ -87,6 +97,9 @@ class Process:
                 )
             try:
                 connection = http.client.HTTPConnection(host, port, timeout=2)
+                if scheme == "https":
+                    trusting = ssl._create_unverified_context()
+                    connection = http.client.HTTPSConnection(host, port, timeout=2, context=trusting)
                 connection.request("GET", "/")
                 status = connection.getresponse().status
                 connection.close()
@@ -146,6 +159,21 @@ class Workshop:
     def stop(self, process: Process) -> None:
         process.stop()
         self._processes.remove(process)
+
+    def wait_answer(self, name: str, port: int, datagram: bytes, within: float = READY_WITHIN) -> None:
+        """Until a datagram to this port is answered."""
+        deadline = time.monotonic() + within
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("127.0.0.1", port))
+            probe.settimeout(0.1)
+            while time.monotonic() < deadline:
+                try:
+                    probe.send(datagram)
+                    probe.recv(65536)
+                    return
+                except OSError:
+                    time.sleep(0.05)
+        raise BenchmarkError(f"{name} answered no datagram within {within:.0f} s")
 
     def write(self, name: str, text: str) -> Path:
         path = self.directory / name

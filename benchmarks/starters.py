@@ -16,13 +16,13 @@ from .contenders import (
     Case,
     Contender,
     Programs,
-    addresses,
     common_values,
     file_limit,
     fill,
+    make_certificate,
     start_backend,
 )
-from .procs import BenchmarkError, Workshop, free_port
+from .procs import BenchmarkError, Workshop, free_datagram_port, free_port
 
 START_TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
 
@@ -36,41 +36,59 @@ def start_haproxy(
         f"{label}-log", [sys.executable, str(Path(__file__).parent / "sink.py"), str(log_port), str(log)]
     )
     servers = "\n".join(
-        f"    server s{number} {host}:{backend_port}" for number, host in enumerate(addresses(case.backends))
+        f"    server s{number} {host}:{backend_port}" for number, host in enumerate(case.hosts())
     )
     values = common_values(label, port) | {"LOG_PORT": str(log_port), "SERVERS": servers}
     # roundrobin ends at 4095 servers; of those without a limit static-rr is the cheapest
     values |= {"ALGORITHM": "roundrobin" if case.backends == 1 else "static-rr"}
-    splice = label.startswith("haproxy-splice")
+    splice = label.startswith("haproxy-splice") or (case.bulk and case.protocol == "tcp")
     values |= {
         "CONNECTIONS": str(file_limit() // 2 - 300),
         "BUFFER": "65536" if case.bulk and not splice else "16384",
         "SPLICE": "option splice-request" if splice else "no option splice-request",
+        "TLS": "",
+        "SCHEME": "http",
     }
-    config = workshop.write(f"{label}.cfg", fill("haproxy.cfg", values))
+    template = "haproxy.cfg"
+    if case.protocol == "tcp":
+        template = "haproxy-tcp.cfg"
+        values["SPLICE"] = "option splice-auto" if splice else ""
+    elif case.protocol == "https":
+        certificate = make_certificate(workshop)["BOTH"]
+        values |= {"TLS": f"ssl crt {certificate} alpn http/1.1", "SCHEME": "https"}
+    config = workshop.write(f"{label}.cfg", fill(template, values))
     process = workshop.start(label, ["haproxy", "-db", "-f", str(config)], proxy=True)
-    process.wait_ready(port)
-    return Contender(label, label.split("@")[0], port, process, log, [sink])
+    return serving(case, Contender(label, label.split("@")[0], port, process, log, [sink]))
 
 
 def start_nginx(
     workshop: Workshop, label: str, case: Case, backend_port: int, programs: Programs
 ) -> Contender:
-    port = free_port()
+    port = free_datagram_port() if case.protocol == "udp" else free_port()
     log = workshop.directory / f"{label}.log"
-    servers = "\n".join(
-        f"        server {host}:{backend_port} max_fails=0;" for host in addresses(case.backends)
-    )
+    servers = "\n".join(f"        server {host}:{backend_port} max_fails=0;" for host in case.hosts())
     values = common_values(label, port) | {"LOG": str(log), "SERVERS": servers}
     # its round robin looks at every backend for each request, and at every kept connection: with many of them
     # random over few kept ones is the cheapest
     many = case.backends > 1
     values |= {"ALGORITHM": "random;" if many else "", "KEEPALIVE": "64" if many else "512"}
-    config = workshop.write(f"{label}.conf", fill("nginx.conf", values))
+    values |= {"TLS": "", "CERTIFICATE": ""}
+    template = "nginx.conf"
+    if case.protocol in ("tcp", "udp"):
+        template = "nginx-stream.conf"
+        values["BUFFER"] = "256k" if case.bulk else "16k"
+        values["LISTEN"] = "udp" if case.protocol == "udp" else "backlog=4096"
+    elif case.protocol == "https":
+        files = make_certificate(workshop)
+        values["TLS"] = "ssl"
+        values["CERTIFICATE"] = (
+            f"ssl_certificate {files['CHAIN']}; ssl_certificate_key {files['KEY']}; "
+            "ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:tls:10m;"
+        )
+    config = workshop.write(f"{label}.conf", fill(template, values))
     command = ["nginx", "-p", str(workshop.directory), "-e", f"{label}.error", "-c", str(config)]
     process = workshop.start(label, command, proxy=True)
-    process.wait_ready(port)
-    return Contender(label, "nginx", port, process, log)
+    return serving(case, Contender(label, "nginx", port, process, log))
 
 
 def start_envoy(
@@ -81,9 +99,7 @@ def start_envoy(
     port = free_port()
     log = workshop.directory / f"{label}.log"
     address = "{address: {socket_address: {address: %s, port_value: %d}}}"
-    servers = "\n".join(
-        " " * 14 + "- endpoint: " + address % (host, backend_port) for host in addresses(case.backends)
-    )
+    servers = "\n".join(" " * 14 + "- endpoint: " + address % (host, backend_port) for host in case.hosts())
     values = common_values(label, port) | {"LOG": str(log), "SERVERS": servers}
     config = workshop.write(f"{label}.yaml", fill("envoy.yaml", values))
     command = [programs.envoy, "-c", str(config), "--concurrency", "1", "--disable-hot-restart"]
@@ -110,19 +126,34 @@ def start_txlb(
         raise BenchmarkError(
             f"{python} has txlb installed {'un' if compiled else ''}compiled; not what {label} stands for"
         )
-    port = free_port()
+    port = free_datagram_port() if case.protocol == "udp" else free_port()
     log = workshop.directory / f"{label}.log"
     servers = "\n".join(
         f"  - {{id: b{number}, host: {host}, port: {backend_port}}}"
-        for number, host in enumerate(addresses(case.backends))
+        for number, host in enumerate(case.hosts())
     )
     ids = ", ".join(f"b{number}" for number in range(case.backends))
-    values = common_values(label, port) | {"LOG": str(log), "SERVERS": servers, "IDS": ids}
-    config = workshop.write(f"{label}.yaml", fill("txlb.yaml", values))
+    values = common_values(label, port) | {"LOG": str(log), "SERVERS": servers, "IDS": ids, "TLS": ""}
+    template = "txlb.yaml"
+    if case.protocol in ("tcp", "udp"):
+        template = "txlb-stream.yaml"
+        values["PROTOCOL"] = case.protocol
+    elif case.protocol == "https":
+        files = make_certificate(workshop)
+        values["TLS"] = f", tls: {{certificates: [{{chain: {files['CHAIN']}, key: {files['KEY']}}}]}}"
+    config = workshop.write(f"{label}.yaml", fill(template, values))
     command = [python, "-c", START_TWISTD, "-n", "--pidfile=", "txlb", f"--config={config}"]
     process = workshop.start(label, command, proxy=True)
-    process.wait_ready(port)
-    return Contender(label, label.split("@")[0], port, process, log)
+    return serving(case, Contender(label, label.split("@")[0], port, process, log))
+
+
+def serving(case: Case, contender: Contender) -> Contender:
+    """``contender``, once it serves what the case is about."""
+    contender.line_per_unit = case.protocol in ("http", "https")
+    contender.scheme = "https" if case.protocol == "https" else "http"
+    if contender.process is not None and case.protocol != "udp":
+        contender.process.wait_ready(contender.port, scheme=contender.scheme)
+    return contender
 
 
 def start_compiled(
@@ -155,7 +186,7 @@ def start_contender(
 ) -> Contender:
     """The proxy in front of a fresh backend; ``direct`` is that backend alone."""
     label = proxy + suffix
-    backend_port = start_backend(workshop, label, case.answer)
+    backend_port = case.backend_port or start_backend(workshop, label, case.answer)
     if proxy == DIRECT:
         return Contender(label, DIRECT, backend_port, None)
     return PROXIES[proxy](workshop, label, case, backend_port, programs)

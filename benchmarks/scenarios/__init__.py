@@ -7,9 +7,13 @@ from collections.abc import Callable
 from ..bench import Bench
 from ..report import Table
 from .closed_loop import http_close, http_keepalive, http_upload
+from .datagrams import udp_dns, udp_echo
+from .failures import failures
 from .idle_memory import idle_memory
 from .latency import http_latency
 from .many_backends import http_many_backends
+from .streams import tcp_bulk, tcp_close, tcp_keepalive
+from .tls import https_bulk, https_handshake, https_keepalive
 
 SCENARIOS: dict[str, Callable[[Bench], list[Table]]] = {
     "http-keepalive": http_keepalive,
@@ -18,4 +22,13 @@ SCENARIOS: dict[str, Callable[[Bench], list[Table]]] = {
     "http-upload": http_upload,
     "http-latency": http_latency,
     "idle-memory": idle_memory,
+    "tcp-keepalive": tcp_keepalive,
+    "tcp-close": tcp_close,
+    "tcp-bulk": tcp_bulk,
+    "udp-echo": udp_echo,
+    "udp-dns": udp_dns,
+    "https-keepalive": https_keepalive,
+    "https-handshake": https_handshake,
+    "https-bulk": https_bulk,
+    "failures": failures,
 }

@@ -78,7 +78,9 @@ def compared(
         }
 
         def load(label: str, seconds: float = bench.seconds) -> LoadResult:
-            return run_wrk(there[label].port, request, seconds, connections, workshop.load_cpus)
+            contender = there[label]
+            spoken = replace(request, scheme=contender.scheme)
+            return run_wrk(contender.port, spoken, seconds, connections, workshop.load_cpus)
 
         warm_up(bench, there, load)
         series = in_turn(list(there), bench.pairs, lambda label: measured(there[label], lambda: load(label)))
@@ -104,7 +106,7 @@ def cost_table(title: str, series: Series, beyond_direct: bool = True) -> Table:
     costs = beyond if beyond_direct else whole
     columns = [name if beyond_direct or name != BEYOND else "machine µs" for name in COLUMNS]
     cpu = {label: column(samples, "cpu_us") for label, samples in series.items()}
-    machine = {label: costs(samples, series[DIRECT]) for label, samples in series.items()}
+    machine = {label: costs(samples, series.get(DIRECT, [])) for label, samples in series.items()}
     cpu_best, cpu_ratios = against_best(cpu)
     machine_best, machine_ratios = against_best(machine)
     rows = [["-" for _ in columns] for _ in series]

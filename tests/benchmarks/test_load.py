@@ -10,7 +10,10 @@ from benchmarks.load import (
     Request,
     browser_fields,
     h2load_command,
+    parse_datagrams,
+    parse_dnsperf,
     parse_h2load_log,
+    parse_s_time,
     parse_wrk,
     percentile,
 )
@@ -98,3 +101,50 @@ def test_requests_carry_twelve_fields_with_those_that_the_tool_writes():
     assert len(fields) + len(["Host", "Connection"]) == 12
     assert "sec-fetch-mode: navigate" in fields
     assert all(value and not value.endswith('"') for value in (field.partition(": ")[2] for field in fields))
+
+
+S_TIME = """\
+Collecting connection statistics for 2 seconds
+***ttt
+
+88 connections in 0.11s; 800.00 connections/user sec, bytes read 17248
+152 connections in 3 real seconds, 196 bytes read per connection
+"""
+DATAGRAMS = (
+    'RESULT {"requests": 19209, "microseconds": 1000040, "lost": 2, "wrong": 0, '
+    '"p50_us": 940.1, "p99_us": 22030.0}'
+)
+DNSPERF = """\
+Statistics:
+
+  Queries sent:         21012
+  Queries completed:    21012 (100.00%)
+  Queries lost:         0 (0.00%)
+
+  Run time (s):         1.000146
+  Queries per second:   21008.937813
+
+  Average Latency (s):  0.001320 (min 0.000019, max 0.003442)
+"""
+
+
+def test_s_time_counts_connections_over_real_seconds():
+    result = parse_s_time(S_TIME)
+    assert (result.requests, result.seconds) == (152, 3.0)
+    with pytest.raises(BenchmarkError, match="no connection"):
+        parse_s_time(S_TIME.replace("152", "0"))
+
+
+def test_datagrams_lost_beyond_a_hundredth_or_mangled_make_the_run_invalid():
+    result = parse_datagrams(DATAGRAMS)
+    assert (result.requests, result.seconds, result.p99_us) == (19209, 1.00004, 22030.0)
+    for good, bad in (('"lost": 2', '"lost": 193'), ('"wrong": 0', '"wrong": 1'), ("RESULT", "")):
+        with pytest.raises(BenchmarkError):
+            parse_datagrams(DATAGRAMS.replace(good, bad))
+
+
+def test_dnsperf_says_how_many_were_completed_and_lost():
+    result = parse_dnsperf(DNSPERF)
+    assert (result.requests, result.seconds) == (21012, 1.000146)
+    with pytest.raises(BenchmarkError):
+        parse_dnsperf(DNSPERF.replace("lost:         0", "lost:         300"))

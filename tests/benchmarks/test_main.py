@@ -25,6 +25,15 @@ def test_a_named_proxy_must_be_there_and_unnamed_ones_take_part_if_they_are():
     assert chosen_proxies(None, Programs(txlb_pure_python="python"))[:2] == ["txlb", "txlb-pure"]
 
 
+@pytest.mark.integration(needs="nginx,haproxy,wrk,openssl,dnsperf,nsd,gcc")
+@pytest.mark.timeout(120)
+def test_streams_and_datagrams_are_measured_too(capsys: pytest.CaptureFixture[str]):
+    scenarios = ["tcp-close", "udp-echo", "udp-dns", "https-keepalive", "https-handshake"]
+    assert main([*scenarios, "--quick", "--proxies", "haproxy,nginx"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("best peer: ") == 6
+
+
 @pytest.mark.integration(needs="nginx,haproxy,wrk,h2load")
 def test_a_quick_run_measures_real_peers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     found = tmp_path / "found.json"
