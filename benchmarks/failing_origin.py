@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import os
 import signal
 import socket
 import struct
@@ -58,9 +59,10 @@ class Origin:
 
 
 async def main(port: int, path: str) -> None:
-    with open(path, "w+b") as file:
-        file.write(bytes(8))
-        file.flush()
+    with open(path, "r+b" if os.path.exists(path) else "w+b") as file:
+        if not file.seek(0, os.SEEK_END):
+            file.write(bytes(8))
+            file.flush()
         board = mmap.mmap(file.fileno(), 8)
     origin = Origin(port, board)
     loop = asyncio.get_running_loop()

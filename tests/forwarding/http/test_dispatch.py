@@ -567,6 +567,24 @@ def test_who_cannot_be_moved_stays() -> None:
         assert here.terminations() == ["--"] * 3
 
 
+def test_who_was_still_sending_is_moved_when_all_is_sent() -> None:
+    with stage(backends=2) as here:
+        client = here.client()
+        data = post(b"half", size=8).replace(b"POST", b"PUT", 1)
+        first = here.asked(client, data, origin=0)
+        here.backends[0].healthy = False
+        here.net.settle()
+        assert not first.ending
+        client.send(b"half")
+        here.net.settle()
+        assert first.ending
+        other = here.origins[1].last
+        assert other.data.endswith(b"\r\n\r\nhalfhalf")
+        other.send(ok(b"x"))
+        here.net.settle()
+        assert client.data.startswith(b"HTTP/1.1 200 ")
+
+
 def test_the_line_is_left_with_the_first_byte_in_any_order() -> None:
     with stage() as here:
         peers = [here.asked(here.client(), get(f"/{number}")) for number in range(5)]

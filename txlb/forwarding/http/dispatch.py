@@ -251,6 +251,9 @@ class Dispatch(HttpRecord):
             side.send(data)
             if done:
                 self._ask(side)
+                backend = self.last_backend
+                if backend is not None and not backend.healthy:
+                    self.move()  # it turned out to be so while the body was on its way
 
     def request_spliced(self, size: int) -> None:
         """More of the request's body went straight to the backend: it cannot be sent again."""
