@@ -37,6 +37,8 @@ class AdminListener:
         self._endpoint = Endpoint(spec.bind)
         self._tokens: Tokens | None = None
         self._context: Any = None  # OpenSSL's
+        self._ends = 0.0
+        self._node: Node | None = None
         self._guard: Guard | None = None
         self._certificate: Any = None  # what serves the context
         self._site: Any = None
@@ -49,7 +51,7 @@ class AdminListener:
     def bind(self) -> None:
         """Raises `ListenError`, `TokenFileError` and `CertificateError`."""
         self._check_reach()
-        self._tokens, self._context = self._read()
+        self._tokens, self._context, self._ends = self._read()
         self._endpoint.bind()
 
     def start(self, node: Node, reactor: Any) -> None:
@@ -58,6 +60,8 @@ class AdminListener:
         from txlb.control.api.audit import AuditLog
         from txlb.control.api.site import AdminSite
 
+        self._node = node
+        self._tell_end(self._ends)
         self._guard = Guard(self._tokens, self._spec.allowed_hosts, reactor.seconds)
         audit = AuditLog(reactor.seconds, time.time)
         site = self._site = AdminSite(AdminApi(node, reactor).app.resource(), self._guard, audit, reactor)
@@ -74,13 +78,14 @@ class AdminListener:
 
     def prepare(self) -> Callable[[], None]:
         """A reload: read the files again, in a thread; what is returned puts them in force."""
-        tokens, context = self._read()
+        tokens, context, ends = self._read()
 
         def commit() -> None:
             if self._guard is not None:
                 self._guard.tokens = tokens
             if self._certificate is not None:
                 self._certificate.context = context
+            self._tell_end(ends)
 
         return commit
 
@@ -90,14 +95,18 @@ class AdminListener:
             self._site.disconnect()
         return self._endpoint.stop()
 
-    def _read(self) -> tuple[Tokens | None, Any]:
+    def _tell_end(self, ends: float) -> None:
+        if self._node is not None and self._spec.tls is not None:
+            self._node.own_certificates[self._spec.tls.chain] = ends
+
+    def _read(self) -> tuple[Tokens | None, Any, float]:
         spec = self._spec
         tokens = None if spec.token_file is None else read_tokens(spec.token_file)
         if spec.tls is None:
-            return tokens, None
+            return tokens, None, 0.0
         from txlb.control.api.tls import read_context
 
-        return tokens, read_context(spec.tls)
+        return tokens, *read_context(spec.tls)
 
     def _check_reach(self) -> None:
         spec = self._spec

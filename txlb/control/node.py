@@ -94,6 +94,7 @@ class Node:
         self.configuration = Configuration(snapshot, folder, MemoryStore() if store is None else store)
         self.sockets = ListeningSockets(max(workers, 1))
         self.own_addresses: list[str] = []  # of ours, besides the listeners'
+        self.own_certificates: dict[str, float] = {}  # files besides the listeners', and when they end
         self.workers = workers
         self.rows = max(workers, 1)
         self.scoreboard: Scoreboard | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -45,19 +46,19 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-def ask(port: int, context: ssl.SSLContext, alpn: list[str] | None = None) -> tuple[bytes, str, int]:
-    """The answer to GET /health, the protocol agreed on, the certificate's serial number."""
+def ask(
+    port: int, context: ssl.SSLContext, alpn: list[str] | None = None, path: str = "/health"
+) -> tuple[bytes, str, int]:
+    """The answer to GET, the protocol agreed on, the certificate's serial number."""
     if alpn is not None:
         context.set_alpn_protocols(alpn)
-    request = (
-        b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer %s\r\n\r\n"
-    )
+    request = b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer %s\r\n\r\n"
     with (
         socket.create_connection(("127.0.0.1", port)) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as one,
     ):
         one.settimeout(5)
-        one.sendall(request % READ_TOKEN.encode())
+        one.sendall(request % (path.encode(), READ_TOKEN.encode()))
         answer = b""
         while part := one.recv(65536):
             answer += part
@@ -92,6 +93,9 @@ async def test_a_reload_takes_the_new_certificate_and_tokens(admin_on: AdminOn, 
     files.issue()
     commit = admin.listener.prepare()
     assert (await deferToThread(ask, admin.address, files.client()))[2] == before
+    metrics = (await deferToThread(ask, admin.address, files.client(), None, "/metrics"))[0].decode()
+    (left,) = re.findall(rf'txlb_certificate_expiry_seconds{{name="{files.spec.chain}"}} (\S+)', metrics)
+    assert float(left) > 86400
     commit()
     answer, _, after = await deferToThread(ask, admin.address, files.client())
     assert after != before

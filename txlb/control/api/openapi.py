@@ -57,7 +57,7 @@ def description() -> Json:
             "version": txlb.__version__,
             "description": "Shows and steers one load balancer while it runs.",
         },
-        "security": [{"token": []}],
+        "security": [{"token": []}, {}],  # none, where there is no token file
         "paths": _paths(),
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
@@ -71,6 +71,7 @@ def _paths() -> Json:
     match = _parameter(
         "If-Match", "header", {"type": "string"}, "The ETag of the configuration to be changed."
     )
+    cursor = {"type": "string", "pattern": r"^([1-9][0-9]{0,3}\.[0-9]{1,9})?$"}
     flag = {"type": "string", "enum": ["true", "false"]}
     backend, rule = _answer("Backend as it stands", "BackendView"), _answer("The rule", "RoutingRuleView")
     return {
@@ -108,7 +109,7 @@ def _paths() -> Json:
                     _parameter(
                         "limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
                     ),
-                    _parameter("next", "query", {"type": "string"}, "The `next` of the page before."),
+                    _parameter("next", "query", cursor, "The `next` of the page before."),
                 ],
             ),
         },
@@ -118,7 +119,7 @@ def _paths() -> Json:
                 {
                     "200": {
                         "description": "YAML",
-                        "content": {"application/yaml": {"schema": {"type": "string"}}},
+                        "content": {"application/yaml": {"schema": {}}},
                     },
                 },
             ),
@@ -190,7 +191,6 @@ def _paths() -> Json:
                 {"202": backend, **_problems({**CHANGE, **NONE_SUCH, "409": "it is being removed"})},
                 [*id_parameter, match],
                 "Drain",
-                False,
             ),
         },
         "/backends/{id}/enable": {
@@ -199,7 +199,6 @@ def _paths() -> Json:
                 {"200": backend, **_problems({**CHANGE, **NONE_SUCH, "409": "it is being removed"})},
                 [*id_parameter, match],
                 "Nothing",
-                False,
             ),
         },
         "/routing-rules": {
@@ -248,6 +247,7 @@ def _paths() -> Json:
                         }
                     ),
                 },
+                body="Nothing",
             ),
         },
     }
@@ -373,13 +373,11 @@ def _parameter(name: str, place: str, schema: Json, what: str = "") -> Json:
     return {**found, "description": what} if what else found
 
 
-def _call(
-    summary: str, answers: Json, parameters: list[Json] | None = None, body: str = "", required: bool = True
-) -> Json:
+def _call(summary: str, answers: Json, parameters: list[Json] | None = None, body: str = "") -> Json:
     call: Json = {"summary": summary, "responses": {**answers, **_problems(GUARD)}}
     if parameters:
         call["parameters"] = parameters
     if body:
         content = {"application/json": {"schema": _reference(body)}}
-        call["requestBody"] = {"required": required, "content": content}
+        call["requestBody"] = {"required": True, "content": content}
     return call

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.web.iweb import IRequest
 
 from txlb.control.api.problems import problem
-from txlb.control.api.requests import query, tagged
+from txlb.control.api.requests import body_of, query, tagged
 from txlb.control.node import Node
 from txlb.core.snapshot import Changes, Difference
 from txlb.errors import ConfigError, TxlbError
@@ -16,6 +16,8 @@ from txlb.errors import ConfigError, TxlbError
 async def reload(node: Node, request: IRequest) -> bytes:
     """200 what changed; 422 with every problem, and nothing changed."""
     query(request)
+    if body_of(request, optional=True) != {}:
+        raise ConfigError(["the body must be empty"])
     try:
         difference = await node.reload()
     except TxlbError as error:

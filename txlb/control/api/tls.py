@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -26,8 +27,8 @@ class CertificateError(TxlbError):
     """Certificate or key cannot be used."""
 
 
-def read_context(spec: AdminTlsSpec) -> SSL.Context:
-    """Raises `CertificateError`."""
+def read_context(spec: AdminTlsSpec) -> tuple[SSL.Context, float]:
+    """What connections get, and the POSIX time at which its certificate ends. Raises `CertificateError`."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(VERSIONS[spec.min_version])
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
@@ -48,7 +49,9 @@ def read_context(spec: AdminTlsSpec) -> SSL.Context:
     except SSL.Error:
         raise CertificateError(f"admin.tls: {spec.key} is not the key of {spec.chain}") from None
     context.set_alpn_select_callback(_protocol)
-    return context
+    with open(spec.chain, "rb") as file:
+        certificate = x509.load_pem_x509_certificate(file.read())
+    return context, certificate.not_valid_after_utc.timestamp()
 
 
 def _protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:

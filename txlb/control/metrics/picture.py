@@ -33,6 +33,7 @@ class Picture:
     reloads: tuple[int, int]  # success, failure
     now_ms: int
     overlay: tuple[int, int] = (0, 0)  # entries in force, and set aside
+    own_certificates: Mapping[str, float] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)  # those not as by default
 
     sums: list[int] = field(init=False, default_factory=list)
@@ -60,4 +61,5 @@ def capture(node: Node) -> Picture:
         reloads=(node.reloads.success, node.reloads.failure),
         now_ms=int(time.monotonic() * 1000),
         standings=node.standings.table(),
+        own_certificates=dict(node.own_certificates),
     )

@@ -25,6 +25,7 @@ def tls(picture: Picture) -> Iterator[Metric]:
         "txlb_certificate_expiry_seconds", "Until the certificate in this file ends", labels=["name"]
     )
     now = time.time()
-    for certificate in certificates_in(picture.snapshot):
-        expiry.add_metric([certificate.chain], certificate.not_after - now)
+    ends = {one.chain: one.not_after for one in certificates_in(picture.snapshot)}
+    for name, end in {**picture.own_certificates, **ends}.items():
+        expiry.add_metric([name], end - now)
     yield from (handshakes, expiry)

@@ -1,0 +1,21 @@
+"""`txlb.control.api.reload`: what it takes, and what it says without a file."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_twisted
+from support.admin import Admin
+
+
+@pytest.mark.parametrize("body", [b'{"force": true}', b"[]", b"1"])
+@pytest_twisted.ensureDeferred
+async def test_there_is_nothing_to_be_said(admin: Admin, body: bytes):
+    assert (await admin.call("POST", "/reload", body=body)).status == 400
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_loaded_is_a_422(admin: Admin, body: bytes):
+    answer = await admin.call("POST", "/reload", body=body)
+    assert answer.status == 422
+    assert "no configuration file" in answer.json["errors"][0]["detail"]
