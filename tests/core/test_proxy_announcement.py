@@ -64,6 +64,13 @@ def test_the_tls_of_the_client_is_told() -> None:
     assert tlvs(known[0x20][5:])[0x22].decode() == "client Ä"
 
 
+def test_a_server_name_alone_says_nothing_of_tls() -> None:
+    header = announce(2, Announced("192.0.2.1", 1, "192.0.2.2", 2, None, "www.example.com"))
+    found = tlvs(header[28:])
+    assert found[0x02] == b"www.example.com"
+    assert 0x20 not in found
+
+
 @given(st.text(min_size=200, max_size=400))
 def test_no_text_makes_a_header_long(text: str) -> None:
     facts = TlsFacts("TLSv1.2", text, text, text.encode("utf-8", "replace"))

@@ -63,6 +63,7 @@ class Announced:
     destination: str
     destination_port: int
     tls: TlsFacts | None
+    authority: str  # the server name that the client asked for, where TLS is passed through; "" = unknown
 
     def __init__(
         self,
@@ -71,12 +72,14 @@ class Announced:
         destination: str,
         destination_port: int,
         tls: TlsFacts | None = None,
+        authority: str = "",
     ) -> None:
         self.source = source
         self.source_port = source_port
         self.destination = destination
         self.destination_port = destination_port
         self.tls = tls
+        self.authority = authority
 
 
 def announce(version: int, who: Announced) -> bytes:
@@ -84,7 +87,7 @@ def announce(version: int, who: Announced) -> bytes:
     source = _address(who.source)
     destination = _address(who.destination)
     if source is None:
-        return UNKNOWN + b"\r\n" if version == 1 else _binary(PROXY, 0, b"", _facts(who.tls))
+        return UNKNOWN + b"\r\n" if version == 1 else _binary(PROXY, 0, b"", _facts(who))
     if destination is None:
         destination = IPv4Address(0) if source.version == 4 else IPv6Address(0)
     if source.version != destination.version:
@@ -102,7 +105,7 @@ def announce(version: int, who: Announced) -> bytes:
             who.destination_port.to_bytes(2, "big"),
         )
     )
-    return _binary(PROXY, (0x10 if family == 4 else 0x20) | TCP, addresses, _facts(who.tls))
+    return _binary(PROXY, (0x10 if family == 4 else 0x20) | TCP, addresses, _facts(who))
 
 
 def announce_nobody(version: int) -> bytes:
@@ -136,9 +139,10 @@ def _text(kind: int, text: str) -> bytes:
     return _tlv(kind, raw.decode("utf-8", "ignore").encode("utf-8")) if raw else b""
 
 
-def _facts(tls: TlsFacts | None) -> bytes:
+def _facts(who: Announced) -> bytes:
+    tls = who.tls
     if tls is None:
-        return b""
+        return _text(TYPE_AUTHORITY, who.authority)
     client = CLIENT_SSL | (CLIENT_CERT if tls.certificate else 0)
     verify = 0 if tls.verified else 1
     ssl = bytes((client,)) + verify.to_bytes(4, "big") + _text(SUBTYPE_VERSION, tls.version)

@@ -102,6 +102,10 @@ class ClientProtocol(StreamProtocol):
             return None
         return facts_of(transport.tls, self.certificate)
 
+    def server_name(self) -> str:
+        """What it asked for by TLS that is not ended here; "" = unknown."""
+        return ""
+
     def announcement(self, version: int, ip: str) -> bytes:
         """The PROXY header of a backend connection for ``ip``: this client, or one behind it."""
         made = self.announced
@@ -109,6 +113,7 @@ class ClientProtocol(StreamProtocol):
             return made.header
         host, port = self.transport.local_address()
         own_port = self.port if ip == self.ip else 0  # nobody told the port of a client behind
-        header = announce(version, Announced(ip, own_port, host, port, self.tls_facts()))
+        who = Announced(ip, own_port, host, port, self.tls_facts(), self.server_name())
+        header = announce(version, who)
         self.announced = Announcement(version, ip, header)
         return header

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from support.dataplane import Lines, Net, Origin, Peer
+from support.hello import client_hello
 
 from txlb.core.algorithms.round_robin import RoundRobin
 from txlb.core.backend import Backend
 from txlb.core.pool import Pool
+from txlb.core.proxy_protocol import WHOLE, HeaderReader
 from txlb.core.routing import Route, RouteTable
-from txlb.forwarding.accept import StreamAcceptor
+from txlb.forwarding.accept import HelloAcceptor, StreamAcceptor
 from txlb.forwarding.access_log import AccessLog
 from txlb.forwarding.http.origins import Origins
 from txlb.forwarding.tcp.listener import TcpListener
@@ -268,3 +270,20 @@ def test_the_end_of_a_shutdown() -> None:
         here.net.settle()
         assert backend.ending == "reset"
         assert here.record()["reason"] == "shutdown"
+
+
+def test_the_server_name_is_announced_where_tls_is_passed_through() -> None:
+    with stage() as here:
+        here.backends[0].proxy_protocol = 2
+        here.listener.sni = True
+        near, client = here.net.pair()
+        hello = client_hello("a.example")
+        client.send(hello)
+        here.gate.open += 1
+        HelloAcceptor(here.listener, here.gate, here.acceptor).accepted(near, near.getpeername())
+        here.net.settle()
+        data = here.origins[0].last.take()
+        reader = HeaderReader()
+        assert reader.feed(data) == WHOLE
+        assert data[reader.used :] == hello
+        assert b"\x02\x00\x09a.example" in data[: reader.used]

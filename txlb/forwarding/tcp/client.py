@@ -56,6 +56,9 @@ class TcpClient(ClientProtocol):
     def listener_id(self) -> str:
         return self.settings.id
 
+    def server_name(self) -> str:
+        return self.session.server_name.decode("ascii")
+
     def backend_id(self) -> str:
         backend = self.session.last_backend
         return "" if backend is None else backend.id
