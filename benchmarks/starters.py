@@ -129,7 +129,7 @@ def start_txlb(
     port = free_datagram_port() if case.protocol == "udp" else free_port()
     log = workshop.directory / f"{label}.log"
     servers = "\n".join(
-        f"  - {{id: b{number}, host: {host}, port: {backend_port}}}"
+        f"  - {{id: b{number}, host: {host}, port: {backend_port}, health_check: off}}"
         for number, host in enumerate(case.hosts())
     )
     ids = ", ".join(f"b{number}" for number in range(case.backends))

@@ -16,13 +16,23 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
-@pytest.fixture(scope="module")
-def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("module_map", ROOT / "docs" / "module_map.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def maker() -> ModuleType:
+    return script("module_map")
+
+
+def test_the_diagram_of_health_is_that_of_the_table() -> None:
+    maker = script("health_diagram")
+    page = maker.PAGE.read_text()
+    assert page == maker.updated(page), "out of date; run: python docs/health_diagram.py"
 
 
 def test_the_architecture_page_has_every_module(maker: ModuleType) -> None:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from zope.interface import Attribute, Interface
 
-__all__ = ["IAlgorithm", "IAlgorithmFactory", "IBackend", "IContext", "IOutcomeObserver", "IStore"]
+__all__ = [
+    "IAlgorithm",
+    "IAlgorithmFactory",
+    "IBackend",
+    "IContext",
+    "IOutcomeObserver",
+    "IProbe",
+    "IStore",
+]
 
 
 class IBackend(Interface):
@@ -100,3 +108,20 @@ class IStore(Interface):
 
     def close():  # type: ignore[no-untyped-def]
         """A Deferred that fires when everything is given back."""
+
+
+class IProbe(Interface):
+    """A health check of one's own: ``health_check: {type: "package.module:Class", options: {…}}``.
+
+    The class is called with the options as keywords, once when a configuration is checked and once when it
+    is put in force; that object serves all backends with the same class and options. ``check`` runs in the
+    control process, in its reactor thread: what blocks there delays every other check.
+    """
+
+    def check(backend):  # type: ignore[no-untyped-def]
+        """An ``async def``, or a function that returns a Deferred: ends if ``backend`` is well, else raises.
+
+        ``backend`` has ``id, host, address, port``; ``address`` is the IP address that ``host`` resolved to.
+        The exception's text becomes the backend's ``last_reason``. A check that takes longer than its time is
+        cancelled and counts as failed; its time is ``timeout``, and less while the backend is in doubt.
+        """

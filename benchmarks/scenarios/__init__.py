@@ -9,6 +9,7 @@ from ..report import Table
 from .closed_loop import http_close, http_keepalive, http_upload
 from .datagrams import udp_dns, udp_echo
 from .failures import failures
+from .health_checks import health_checks
 from .idle_memory import idle_memory
 from .latency import http_latency
 from .many_backends import http_many_backends
@@ -31,4 +32,5 @@ SCENARIOS: dict[str, Callable[[Bench], list[Table]]] = {
     "https-handshake": https_handshake,
     "https-bulk": https_bulk,
     "failures": failures,
+    "health-checks": health_checks,
 }

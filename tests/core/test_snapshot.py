@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txlb.core import model
-from txlb.core.model import AlgorithmSpec, BackendSpec, ErrorResponseSpec, ListenerSpec, RuleSpec, Snapshot
+from txlb.core.model import (
+    AlgorithmSpec,
+    BackendSpec,
+    ErrorResponseSpec,
+    HealthCheckSpec,
+    ListenerSpec,
+    OwnCheckSpec,
+    RuleSpec,
+    Snapshot,
+)
 from txlb.core.scoreboard import Columns
 from txlb.core.snapshot import SLICE, decode, decode_now, diff, encode
 
@@ -24,6 +34,15 @@ listener_specs = st.builds(
     bind=st.lists(texts, max_size=3).map(tuple),
     trusted=st.lists(texts, max_size=2).map(tuple),
 )
+check_fields: dict[str, Any] = {
+    "type": ids,
+    "interval": seconds,
+    "path": texts,
+    "statuses": st.lists(st.tuples(st.integers(200, 599), st.integers(200, 599)), max_size=2).map(tuple),
+    "options": st.lists(st.tuples(texts, scalars), max_size=2).map(tuple),
+}
+health_checks = st.builds(HealthCheckSpec, **check_fields)
+own_checks = st.builds(OwnCheckSpec, **{name: st.none() | one for name, one in check_fields.items()})
 backend_specs = st.builds(
     BackendSpec,
     id=ids,
@@ -32,6 +51,7 @@ backend_specs = st.builds(
     weight=counts,
     max_connections=st.none() | counts,
     address=texts,
+    health_check=own_checks,
 )
 rule_specs = st.builds(
     RuleSpec,
@@ -61,6 +81,7 @@ snapshots = st.builds(
     store=st.none() | texts,
     limits=st.builds(model.LimitsSpec, max_connections=st.none() | counts, body=st.none() | counts),
     timeouts=st.builds(model.TimeoutsSpec, connect=seconds, shutdown=seconds),
+    health_check=health_checks,
     listeners=st.lists(listener_specs, max_size=3, unique_by=lambda one: one.id).map(tuple),
     backends=st.lists(backend_specs, max_size=6, unique_by=lambda one: one.id).map(tuple),
     rules=st.lists(rule_specs, max_size=4, unique_by=lambda one: one.id).map(tuple),
@@ -87,7 +108,10 @@ def test_every_field_of_a_snapshot_travels():
         idle_connections=model.IdleConnectionsSpec(1, 2, 3.0),
         access_log=model.AccessLogSpec("/x", "common"),
         listeners=(ListenerSpec("l", ("a:1", "b:2"), "tcp", ("10.0.0.0/8",), "append", "off"),),
-        backends=(BackendSpec("b", "h", 1, 2, 3, "10.0.0.1"),),
+        health_check=HealthCheckSpec("off", 1.0, 2.0, 3, 4, 5.0, "/a", "h", ((200, 200),), (("k", 1.5),)),
+        health_check_concurrency=5,
+        backends=(BackendSpec("b", "h", 1, 2, 3, "10.0.0.1", "v2", model.BackendTlsSpec("/c"),
+                              OwnCheckSpec("m:C", path="/b")),),
         rules=(RuleSpec("r", ("b",), ("l",), "*.x", "/p", AlgorithmSpec("m:C", (("k", 1.5), ("n", None))),
                         model.RetriesSpec(1, 0.5, 3.0, 4), 0.25, "lb"),),
         error_responses=(ErrorResponseSpec(503, "text/html", "<p>é"),),

@@ -50,6 +50,17 @@ def test_the_limit_can_be_set() -> None:
         assert suspects.take() == [("b0", "overdue")]
 
 
+def test_a_backend_may_have_its_own_limit() -> None:
+    with stage(backends=2) as here:
+        suspects = here.sources.suspects
+        asked = hang(here)
+        here.backends[0].suspect_after = 5.0
+        suspects.look(asked + 4.0)
+        assert suspects.take() == []
+        suspects.look(asked + 5.1)
+        assert suspects.take() == [("b0", "overdue")]
+
+
 def test_only_who_was_asked_is_looked_at() -> None:
     with stage(backends=3) as here:
         suspects = here.sources.suspects

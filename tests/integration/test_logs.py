@@ -49,7 +49,10 @@ def unreachable() -> Iterator[int]:
 def balancer(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancer]:
     with unreachable() as hole:
         ports = {"origin": origin.port, "closed": free_port(), "hole": hole, "idle": free_port()}
-        backends = [{"id": name, "host": "127.0.0.1", "port": port} for name, port in ports.items()]
+        backends = [
+            {"id": name, "host": "127.0.0.1", "port": port, "health_check": "off"}
+            for name, port in ports.items()
+        ]
         backends[-1]["weight"] = 0
         with Balancer(
             tmp_path_factory.mktemp("txlb"),

@@ -57,7 +57,8 @@ class Balancer:
         token: str = "",
         **settings: Any,
     ) -> None:
-        """``ports``: of backends ``b0`` … behind one rule; ``settings``: top-level keys.
+        """``ports``: of backends ``b0`` … behind one rule, not checked, so that they see nothing but what the
+        test sends; ``settings``: top-level keys.
 
         ``token``: for the admin port.
         """
@@ -71,13 +72,15 @@ class Balancer:
             "access_log": {"path": str(self.log_path)},
             "listeners": [LISTENER],
             "backends": [
-                {"id": f"b{index}", "host": "127.0.0.1", "port": port} for index, port in enumerate(ports)
+                {"id": f"b{index}", "host": "127.0.0.1", "port": port, "health_check": "off"}
+                for index, port in enumerate(ports)
             ],
             "routing_rules": [{"id": "all", "backends": [f"b{index}" for index in range(len(ports))]}],
             **settings,
         }
         path = folder / "txlb.yaml"
         path.write_text(json.dumps(self.config))
+        self.path = path
         env = child_environment(PYTHONFAULTHANDLER="1")
         self.program = Program([*prefix, *twistd("txlb", f"--config={path}")], env=env, cwd=folder)
         self._stopped = False
@@ -109,6 +112,14 @@ class Balancer:
             self.stop()
         else:
             self.kill()
+
+    def reload(self, **settings: Any) -> None:
+        """With other settings."""
+        self.config.update(settings)
+        self.path.write_text(json.dumps(self.config))
+        before = self.health()["generation"]
+        self.program.send_signal(signal.SIGHUP)
+        eventually(lambda: self.health()["generation"] > before, "the reload")
 
     @property
     def port(self) -> int:

@@ -11,6 +11,7 @@ Rules:
   the same address). UDP and TCP may share one.
 * An algorithm has no options but its own.
 * A listener that takes PROXY headers trusts somebody.
+* A health check has no keys but those of its type; a class of one's own can be made and is an `IProbe`.
 * A request line fits into a head; the idle minimum is not above its maximum.
 * Stickiness is by cookie on http listeners, by address on others: a rule is for one or the other.
 * What is odd but works is a warning: backends without a rule, rules whose weights
@@ -31,6 +32,7 @@ from txlb.config import protocols
 from txlb.config.addresses import is_named, split_bind
 from txlb.config.algorithms import misplaced
 from txlb.config.entries import Backend, Listener, RoutingRule
+from txlb.config.health import problems as check_problems
 from txlb.config.models import Configuration
 from txlb.config.problems import Finding, Path, Suggestions
 from txlb.config.settings import Admin, IdleConnections, Limits, Metrics
@@ -122,6 +124,7 @@ class Examination:
         self._numbers()
         self._proxies()
         self.errors += protocols.problems(draft.listeners, draft.rules)
+        self.errors += check_problems(draft.backends)
         for item in draft.rules:
             if item.model is not None:
                 path: Path = ("routing_rules", item.index)

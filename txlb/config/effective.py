@@ -15,6 +15,7 @@ import re
 from dataclasses import asdict
 from typing import Any
 
+from txlb.config.health import shown_check
 from txlb.config.scalars import resolve_plain
 from txlb.config.values import show_duration, show_percent, show_size
 from txlb.core.model import AdminSpec, BackendTlsSpec, Snapshot, TlsSpec
@@ -31,6 +32,7 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
     """The same as plain data: what `txlb.config.load.parse` takes."""
     limits, idle = snapshot.limits, snapshot.idle_connections
     timeouts = {name: getattr(snapshot.timeouts, name) for name in snapshot.timeouts.__dataclass_fields__}
+    checks = snapshot.health_check
     return {
         "node": {"id": snapshot.node_id or None},
         "workers": "auto" if snapshot.workers is None else snapshot.workers,
@@ -53,6 +55,14 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
             "idle_timeout": show_duration(idle.idle_timeout),
         },
         "access_log": {"path": snapshot.access_log.path, "format": snapshot.access_log.format},
+        "health_check": {
+            "interval": show_duration(checks.interval),
+            "timeout": show_duration(checks.timeout),
+            "rise": checks.rise,
+            "fall": checks.fall,
+            "suspect_after": show_duration(checks.suspect_after),
+            "concurrency": snapshot.health_check_concurrency,
+        },
         "error_responses": {
             str(one.status): {"content_type": one.content_type, "body": one.body}
             for one in snapshot.error_responses
@@ -82,6 +92,7 @@ def data_of(snapshot: Snapshot) -> dict[str, Any]:
                 "max_connections": one.max_connections,
                 "proxy_protocol": one.proxy_protocol,
                 "tls": _backend_tls(one.tls),
+                **shown_check(one.health_check),
             }
             for one in snapshot.backends
         ],

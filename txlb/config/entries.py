@@ -8,19 +8,10 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from txlb.config import kinds
 from txlb.config.algorithms import NAME, OWN, Algorithm, named
-from txlb.config.kinds import RESERVED, Bind, Duration, Id, Network, Or, choice, nullable, reserved, whole
+from txlb.config.health import BackendHealthCheck, off
+from txlb.config.kinds import Bind, Duration, Id, Network, Or, choice, nullable, reserved, whole
 from txlb.config.section import REQUIRED, Section, key
-from txlb.config.settings import HealthCheck
 from txlb.config.tls import BackendTls, Tls
-
-
-def _check_of_backend(value: object) -> None:
-    if value is None or value == "off":
-        return
-    try:
-        HealthCheck.model_validate(value)
-    except ValueError:
-        raise ValueError("is not supported yet") from None
 
 
 class Udp(Section):
@@ -113,10 +104,14 @@ class Backend(Section):
     max_connections: Annotated[int | None, nullable(whole(1, 10_000_000, "connections"))] = key(
         None, "Most requests it gets at a time; others are chosen meanwhile. `null` = no limit.", 100
     )
-    health_check_path: Annotated[None, kinds.NOTHING] = key(None, "Path of a check over HTTP.")
-    health_check: Annotated[
-        None, kinds.Kind("`off`", _check_of_backend, {"enum": [None, "off"], RESERVED: True}, works=False)
-    ] = key(None, "How this backend is checked, or `off`.")
+    health_check_path: Annotated[str | None, nullable(kinds.TARGET)] = key(
+        None, "It is checked by `GET` of this path. Left out: by connecting to it.", "/health"
+    )
+    health_check: Annotated[BackendHealthCheck | None, BeforeValidator(off), Or({"const": "off"})] = key(
+        None,
+        "What is particular about its checks, see below, or `off` for none: then it is always HEALTHY."
+        " Left out: the `health_check` of all.",
+    )
     tls: BackendTls | None = key(None, "TLS to the backend; `{}` = with all its defaults, `null` = no TLS.")
     proxy_protocol: Annotated[str | None, nullable(choice("v1", "v2"))] = key(
         None,

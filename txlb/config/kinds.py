@@ -176,6 +176,53 @@ def _content_type(value: object) -> str:
     return text
 
 
+def _statuses(value: object) -> tuple[tuple[int, int], ...]:
+    ranges: list[tuple[int, int]] = []
+    for part in value if isinstance(value, (list, tuple)) and value else [value]:
+        low, dash, high = str(part).partition("-")
+        if not (_is_status(low) and (not dash or (_is_status(high) and low <= high))):
+            raise ValueError(
+                f"must be statuses such as 200 or 200-399, or a list of them, not {shown(value)}"
+            )
+        ranges.append((int(low), int(high or low)))
+    return tuple(ranges)
+
+
+def _is_status(text: str) -> bool:
+    return len(text) == 3 and text.isascii() and text.isdecimal() and "200" <= text <= "599"
+
+
+def _show_statuses(value: tuple[tuple[int, int], ...]) -> list[str]:
+    return [f"{low}-{high}" if low != high else str(low) for low, high in value]
+
+
+def _target(value: object) -> str:
+    text = values.as_text(value, "a path")
+    if not text.startswith("/") or not text.isascii() or not text.isprintable() or {" ", "#"} & set(text):
+        raise ValueError(f"{shown(text)} is not a path: write /health, other characters as %20")
+    if len(text) > 4096:
+        raise ValueError("is longer than 4096 characters")
+    return text
+
+
+def _host_field(value: object) -> str:
+    text = values.as_text(value, "a host")
+    name = text.rpartition(":")[0] if re.fullmatch(r".*:[0-9]{1,5}", text) and "::" not in text else text
+    addresses.parse_host(name)
+    return text
+
+
+def _options(value: object) -> tuple[tuple[str, Any], ...]:
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a mapping (name: value), not {shown(value)}")
+    for name, one in value.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"{shown(name)} is not the name of an argument")
+        if one is not None and not isinstance(one, (str, int, float, bool)):
+            raise ValueError(f"{name} must be text, a number, true, false or null")
+    return tuple(value.items())
+
+
 def size(low: int, high: int) -> Kind:
     def parse(value: object) -> int:
         result = values.parse_size(value)
@@ -205,6 +252,15 @@ BOOLEAN = Kind("`true` or `false`", _boolean, {"type": "boolean"})
 FILE = Kind("path", _path, {"type": "string", "minLength": 1})
 BODY = Kind("text", _body, {"type": "string"})
 CONTENT_TYPE = Kind("text", _content_type, {"type": "string"})
+STATUSES = Kind(
+    "status or range, or a list of them",
+    _statuses,
+    {"type": ["string", "integer", "array"], "items": {"type": ["string", "integer"]}},
+    _show_statuses,
+)
+TARGET = Kind("path", _target, text_schema(r"/[^#\s]*"))
+HOST_FIELD = Kind("host", _host_field, {"type": "string"})
+OPTIONS = Kind("mapping", _options, {"type": "object"}, dict)
 ANYTHING = Kind("not yet", _anything, {})
 NOTHING = reserved(Kind("`null`", _anything, {}), None)
 

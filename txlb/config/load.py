@@ -27,6 +27,7 @@ from txlb.config.certificates import PemFiles
 from txlb.config.crosschecks import Examination, draft_of, draft_of_data
 from txlb.config.document import Document
 from txlb.config.entries import Backend, Listener, RoutingRule
+from txlb.config.health import all_checks, own_check
 from txlb.config.models import Configuration
 from txlb.config.problems import Finding, Problem, Suggestions
 from txlb.config.reader import read
@@ -53,7 +54,7 @@ from txlb.core.model import (
 from txlb.errors import ConfigError
 
 # Keys whose value may be the word off, which elsewhere is refused as an ambiguous boolean.
-WORDS = {"off": ("format", "via", "health_check")}
+WORDS = {"off": ("format", "via", "health_check", "type")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,8 @@ def _snapshot(
         timeouts=TimeoutsSpec(**configuration.timeouts.model_dump()),
         idle_connections=IdleConnectionsSpec(idle.min_per_backend, idle.max_per_backend, idle.idle_timeout),
         access_log=AccessLogSpec(log.path if log.path == "-" else str(base / log.path), log.format),
+        health_check=all_checks(configuration.health_check),
+        health_check_concurrency=configuration.health_check.concurrency,
         listeners=tuple(listener_spec(one) for one in configuration.listeners),
         backends=tuple(map(backend_spec, configuration.backends)),
         rules=_rules(configuration.routing_rules),
@@ -207,6 +210,7 @@ def backend_spec(backend: Backend) -> BackendSpec:
         backend.max_connections,
         addresses.ip_address(backend.host),
         proxy_protocol=backend.proxy_protocol,
+        health_check=own_check(backend.health_check, backend.health_check_path),
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from txlb.config.algorithms import Algorithm
+from txlb.config.health import BackendHealthCheck
 from txlb.config.kinds import Kind
 from txlb.config.models import Configuration
 from txlb.config.scalars import resolve_plain
@@ -90,6 +91,15 @@ algorithm: {name: "my_policies:FillUp", room: 20}
 [One of your own](algorithms.md#one-of-your-own) has the options that it declares.
 """
 
+HEALTH_CHECK = """\
+Either `off`, or a mapping of what differs from the `health_check` of all:
+
+```
+health_check: {interval: 1s, host: www.example.com, status: ["200-299", 404]}
+health_check: {type: "my_probes:Database", options: {user: txlb}}
+```
+"""
+
 RESERVED = """\
 ## Reserved
 
@@ -112,6 +122,8 @@ def reference() -> str:
             parts += _below(name, field, model)
         if name == "routing_rules":
             parts += ["### algorithm\n", ALGORITHM, _table(Algorithm)]
+        if name == "backends":
+            parts += ["### health_check of a backend\n", HEALTH_CHECK, _table(BackendHealthCheck)]
     rows = [
         f"| `{path}` | `{_inline(field.get_default(call_default_factory=True))}` | {field.description} |\n"
         for path, field in _reserved(Configuration, "")

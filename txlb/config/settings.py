@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from txlb.config import kinds
-from txlb.config.kinds import Duration, Network, choice, nullable, reserved, size, whole
+from txlb.config.kinds import Duration, Network, choice, nullable, size, whole
 from txlb.config.section import REQUIRED, Section, key
 
 
@@ -161,14 +161,24 @@ class AccessLog(Section):
 
 
 class HealthCheck(Section):
-    """How backends are checked."""
+    """How backends are checked; a backend's own `health_check` overrides it. See [health](health.md)."""
 
-    interval: Annotated[float, reserved(kinds.DURATION, "5s")] = key("5s", "Between two checks.")
-    timeout: Annotated[float, reserved(kinds.DURATION, "2s")] = key("2s", "For the answer to a check.")
-    rise: Annotated[int, reserved(whole(1, 1000), 2)] = key(2, "Good checks until a backend is HEALTHY.")
-    fall: Annotated[int, reserved(whole(1, 1000), 3)] = key(3, "Bad checks until a backend is UNHEALTHY.")
-    suspect_after: Annotated[float, reserved(kinds.DURATION, "300ms")] = key(
-        "300ms", "An answer that takes longer while others come causes a check."
+    interval: Duration = key("5s", "From the start of a check to the start of the next.", "2s")
+    timeout: Duration = key("2s", "For a check to end, connecting included.", "500ms")
+    rise: Annotated[int, whole(1, 1000, "checks")] = key(
+        2, "So many good checks in a row make a backend HEALTHY again.", 3
+    )
+    fall: Annotated[int, whole(1, 1000, "checks")] = key(
+        3, "So many failed checks in a row make a backend UNHEALTHY.", 2
+    )
+    suspect_after: Duration = key(
+        "300ms", "A request without an answer for so long, while other backends answer, causes a check.", "1s"
+    )
+    concurrency: Annotated[int, whole(1, 100_000, "checks")] = key(
+        4096,
+        "Most checks under way at a time, over all backends; and never more than half of the limit on open"
+        " files. What is due beyond that waits.",
+        1000,
     )
 
 

@@ -30,6 +30,9 @@ from txlb.errors import TxlbError
 
 # timeout(1) and some managers signal a process and then its group: that is one request to end, not two.
 SAME_SIGNAL = 0.2
+# Every system call of the reactor's thread may have to wait so long for a thread that loads or renders: with
+# the usual 5 ms the probes of many backends would be late during a reload.
+SWITCH_INTERVAL = 0.0005
 
 
 class StartFailure(SystemExit, Exception):
@@ -104,6 +107,7 @@ class LoadBalancer(Service):
             raise self._refused(f"cannot start: {error}") from error
         running.addCallbacks(self._serving, self._cannot_serve)
         if self._owns_process:
+            sys.setswitchinterval(SWITCH_INTERVAL)
             self._reactor.callWhenRunning(self._install_signals)
 
     def stopService(self) -> Deferred[None]:

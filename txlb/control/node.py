@@ -27,6 +27,7 @@ from txlb.control.changing import Changing
 from txlb.control.configuration import Configuration
 from txlb.control.drain import Draining
 from txlb.control.fleet import Fleet, OnReports, Reports
+from txlb.control.health import HealthChecks
 from txlb.control.listening import ListeningSockets
 from txlb.control.publisher import Publisher
 from txlb.control.rates import Rate
@@ -101,7 +102,8 @@ class Node:
         self.fleet: Fleet | None = None
         self.rate: Rate | None = None
         self.standings = Standings(reactor, self._send_standings)
-        self._publisher = Publisher(reactor, snapshot, self.sockets, self.standings)
+        self.health = HealthChecks(reactor, self.standings.set_healthy)
+        self._publisher = Publisher(reactor, snapshot, self.sockets, self._published)
         self.drains = Draining(reactor, self.standings, self._up, lambda ids: self.changing.left(ids))
         self.changing = Changing(reactor, self.configuration, self._publisher, self.drains, self.targets)
         self.reloads = Reloads()
@@ -134,6 +136,7 @@ class Node:
         self._publisher.scoreboard, self._publisher.fleet = self.scoreboard, self.fleet
         self.fleet.start()
         self._certificates.start()
+        self.health.start()
         self.rate = Rate(lambda: self._sum_of_listeners("requests"), self._reactor.seconds)
         self._sampling.start(1.0, now=False)
         return self.changing.one_at_a_time(self._first)
@@ -141,6 +144,12 @@ class Node:
     def reload(self) -> Deferred[Difference]:
         """Load the configuration again and put it in force; fails with `TxlbError` and changes nothing."""
         return self.changing.one_at_a_time(self._reload)
+
+    def status(self, backend_id: str) -> str:
+        """HEALTHY, UNHEALTHY or DRAINING: what the operator wants comes before what was observed."""
+        if self.standings.of(backend_id).drained:
+            return "DRAINING"
+        return "HEALTHY" if self.health.is_healthy(backend_id) else "UNHEALTHY"
 
     def active_connections(self) -> int:
         """Client connections open now, over all workers."""
@@ -154,6 +163,7 @@ class Node:
             self._sampling.stop()
         self.changing.stop()
         self._certificates.stop()
+        self.health.stop()
         self.standings.stop()
         self.drains.stop()
         assert self.fleet is not None
@@ -179,8 +189,14 @@ class Node:
         if self.fleet is not None and not self.draining:
             self.fleet.set_standings(changes)
 
+    def _published(self, snapshot: Snapshot) -> None:
+        """This is what workers are about to get."""
+        self.standings.retain({backend.id for backend in snapshot.backends})
+        self.health.apply(snapshot)
+
     def _reported(self, reports: Reports) -> None:
-        """Workers doubt these backends."""
+        if not self.draining:
+            self.health.suspect(backend_id for backend_id, _ in reports)
 
     async def _first(self) -> None:
         await self.changing.first()

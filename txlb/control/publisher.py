@@ -21,7 +21,6 @@ from txlb.control.fleet import Fleet, Publication
 from txlb.control.listening import ListeningSockets
 from txlb.control.resolve import IReactorForLookups
 from txlb.control.scoreboard import Scoreboard
-from txlb.control.standings import Standings
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import Columns, ColumnsExhausted
 from txlb.core.snapshot import Difference, diff
@@ -35,12 +34,16 @@ class Publisher:
     """What is published; ``snapshot`` is the one in force, names resolved."""
 
     def __init__(
-        self, reactor: IReactorForLookups, snapshot: Snapshot, sockets: ListeningSockets, standings: Standings
+        self,
+        reactor: IReactorForLookups,
+        snapshot: Snapshot,
+        sockets: ListeningSockets,
+        on_published: Callable[[Snapshot], None],
     ) -> None:
         self._reactor = reactor
         self.snapshot = snapshot
         self._sockets = sockets
-        self._standings = standings
+        self._on_published = on_published  # told before the workers are
         self._published: Publication | None = None
         self.scoreboard: Scoreboard | None = None
         self.fleet: Fleet | None = None
@@ -89,7 +92,7 @@ class Publisher:
             self.snapshot = publication.snapshot
             self._published = publication
             self.scoreboard.columns = publication.columns
-            self._standings.retain({backend.id for backend in publication.snapshot.backends})
+            self._on_published(publication.snapshot)
             await self._for_a_while(self.fleet.publish(publication))
 
     def _for_a_while(self, done: Deferred[None]) -> Deferred[None]:

@@ -68,6 +68,7 @@ class Backend(Answers):
         "proxy_protocol",
         "resets",
         "secure",
+        "suspect_after",
         "suspected",
         "suspects",
         "timeouts",
@@ -88,6 +89,7 @@ class Backend(Answers):
     drain_until: float  # monotonic seconds: who belongs to it may come till then; meaningless unless drained
     avoid_until: float  # monotonic seconds; 0.0 = nothing against it
     doubt: Doubt | None  # None = nobody doubts it
+    suspect_after: float  # how long an answer may take; 0.0 = as with all
     suspected: str  # why, until that is told; "" = told, or nothing to tell
     suspects: list[Backend] | None  # whoever tells looks there; None = nobody does
     watched: bool  # somebody looks at ``oldest`` from time to time
@@ -126,6 +128,7 @@ class Backend(Answers):
         self.drain_until = 0.0
         self.avoid_until = 0.0
         self.doubt = None
+        self.suspect_after = 0.0
         self.suspected = ""
         self.suspects = None
         self.watched = False

@@ -12,7 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -79,6 +79,48 @@ class AccessLogSpec:
 
     path: str = "-"
     format: str = "json"  # json | common | off
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheckSpec:
+    """How a backend is checked."""
+
+    type: str = "tcp"  # tcp | http | https | off, or package.module:Class
+    interval: float = 5.0
+    timeout: float = 2.0
+    rise: int = 2
+    fall: int = 3
+    suspect_after: float = 0.3
+    path: str = ""  # http, https
+    host: str = ""  # their Host field; "" = the backend's own
+    statuses: tuple[tuple[int, int], ...] = ((200, 399),)  # ranges that are good
+    options: tuple[tuple[str, str | int | float | bool | None], ...] = ()  # of a class
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCheckSpec:
+    """What a backend says itself of how it is checked; None: as all are."""
+
+    type: str | None = None  # None: http if there is a path, else tcp
+    path: str | None = None
+    interval: float | None = None
+    timeout: float | None = None
+    rise: int | None = None
+    fall: int | None = None
+    suspect_after: float | None = None
+    host: str | None = None
+    statuses: tuple[tuple[int, int], ...] | None = None
+    options: tuple[tuple[str, str | int | float | bool | None], ...] | None = None
+
+    def over(self, all_checks: HealthCheckSpec) -> HealthCheckSpec:
+        """What holds for this backend where ``all_checks`` holds for all."""
+        said = {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
+        if not said:
+            return all_checks
+        said.setdefault("type", "tcp" if self.path is None else "http")
+        if said["type"] in ("http", "https"):
+            said.setdefault("path", "/")
+        return replace(all_checks, **said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +217,7 @@ class BackendSpec:
     address: str = ""
     proxy_protocol: str | None = None  # v1 | v2: the header that connections begin with
     tls: BackendTlsSpec | None = None
+    health_check: OwnCheckSpec = OwnCheckSpec()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +270,8 @@ class Snapshot:
     timeouts: TimeoutsSpec = field(default_factory=TimeoutsSpec)
     idle_connections: IdleConnectionsSpec = field(default_factory=IdleConnectionsSpec)
     access_log: AccessLogSpec = field(default_factory=AccessLogSpec)
+    health_check: HealthCheckSpec = field(default_factory=HealthCheckSpec)  # of all backends
+    health_check_concurrency: int = 4096
     listeners: tuple[ListenerSpec, ...] = ()
     backends: tuple[BackendSpec, ...] = ()
     rules: tuple[RuleSpec, ...] = ()

@@ -5,6 +5,7 @@ Rules:
 * The bytes are JSON, one value a line: a head with everything small, then slices of at
   most `SLICE` backends, rules and cells. Backends are lists, not objects: half the bytes
   and time, and 10,000 of them are the case that matters. What they have in common (``tls``) is sent once.
+* Few backends have a health check like no other's: each kind travels once, before them.
 * `decode` is a generator that does one line per step, so that an event loop can spread
   it over many turns; no step takes longer than one slice.
 * ``decode(encode(snapshot, columns)) == (snapshot, columns)``, the free list aside.
@@ -27,9 +28,11 @@ from txlb.core.model import (
     BackendTlsSpec,
     CertificateSpec,
     ErrorResponseSpec,
+    HealthCheckSpec,
     IdleConnectionsSpec,
     LimitsSpec,
     ListenerSpec,
+    OwnCheckSpec,
     RetriesSpec,
     RuleSpec,
     Snapshot,
@@ -41,7 +44,7 @@ from txlb.core.scoreboard import Cell, Columns
 
 SLICE = 250
 _Item = TypeVar("_Item")
-_BACKEND = tuple(spec.name for spec in fields(BackendSpec))
+_BACKEND = tuple(spec.name for spec in fields(BackendSpec) if spec.name != "health_check")
 _TLS = _BACKEND.index("tls")
 
 
@@ -49,6 +52,7 @@ def encode(snapshot: Snapshot, columns: Columns) -> Generator[bytes, None, None]
     """The lines of this snapshot and its columns; joined they are what `decode` reads."""
     shared = list(dict.fromkeys(backend.tls for backend in snapshot.backends if backend.tls is not None))
     numbers: dict[BackendTlsSpec | None, int] = {None: -1, **{tls: at for at, tls in enumerate(shared)}}
+    checks = {spec: index for index, spec in enumerate({one.health_check: 0 for one in snapshot.backends})}
     head: dict[str, Any] = {
         "generation": snapshot.generation,
         "node_id": snapshot.node_id,
@@ -63,14 +67,19 @@ def encode(snapshot: Snapshot, columns: Columns) -> Generator[bytes, None, None]
         "timeouts": asdict(snapshot.timeouts),
         "idle_connections": asdict(snapshot.idle_connections),
         "access_log": asdict(snapshot.access_log),
+        "health_check": asdict(snapshot.health_check),
+        "health_check_concurrency": snapshot.health_check_concurrency,
         "listeners": [asdict(listener) for listener in snapshot.listeners],
         "error_responses": [asdict(response) for response in snapshot.error_responses],
         "backend_tls": [asdict(tls) for tls in shared],
         "columns": {**columns.to_json(), "backends": {}, "cells": []},
     }
     yield _line("head", head)
+    for specs in _slices(list(checks)):
+        yield _line("checks", [asdict(spec) for spec in specs])
     for backends in _slices(snapshot.backends):
-        yield _line("backends", [_backend_row(backend, numbers) for backend in backends])
+        rows = [[checks[one.health_check], *_backend_row(one, numbers)] for one in backends]
+        yield _line("backends", rows)
         yield _line("bases", {backend.id: columns.backends[backend.id] for backend in backends})
     for rule in snapshot.rules:  # a rule may name 10,000 backends: those follow as slices of their own
         yield _line("rule", {**_rule_head(rule), "backends": []})
@@ -88,15 +97,14 @@ def decode(data: bytes) -> Generator[None, None, tuple[Snapshot, Columns]]:
     cells: dict[Cell, int] = {}
     bases: dict[str, int] = {}
     shared: list[BackendTlsSpec] = []
+    checks: list[OwnCheckSpec] = []
     start = 0
     while start < len(data):
         end = data.index(b"\n", start)
         kind, value = json.loads(data[start:end])
         start = end + 1
         if kind == "backends":
-            for row in value:
-                row[_TLS] = shared[row[_TLS]] if row[_TLS] >= 0 else None
-                backends.append(BackendSpec(*row))
+            backends += [_backend(row, checks, shared) for row in value]
         elif kind == "rule_backends":
             rules[-1][1].extend(value)
         elif kind == "rule":
@@ -105,6 +113,8 @@ def decode(data: bytes) -> Generator[None, None, tuple[Snapshot, Columns]]:
             cells.update({(listener, rule, backend): base for listener, rule, backend, base in value})
         elif kind == "bases":
             bases.update(value)
+        elif kind == "checks":
+            checks += [OwnCheckSpec(**_pairs(row)) for row in value]
         else:
             head = value
             shared = [_backend_tls(one) for one in head["backend_tls"]]
@@ -123,6 +133,8 @@ def decode(data: bytes) -> Generator[None, None, tuple[Snapshot, Columns]]:
         timeouts=TimeoutsSpec(**head["timeouts"]),
         idle_connections=IdleConnectionsSpec(**head["idle_connections"]),
         access_log=AccessLogSpec(**head["access_log"]),
+        health_check=HealthCheckSpec(**_pairs(head["health_check"])),
+        health_check_concurrency=head["health_check_concurrency"],
         listeners=tuple(_listener(row) for row in head["listeners"]),
         backends=tuple(backends),
         rules=tuple(_rule(row, ids) for row, ids in rules),
@@ -206,6 +218,21 @@ def _backend_tls(row: dict[str, Any]) -> BackendTlsSpec:
 
 def _certificate(row: dict[str, Any]) -> CertificateSpec:
     return CertificateSpec(**_tuples(row))
+
+
+def _backend(row: list[Any], checks: list[OwnCheckSpec], shared: list[BackendTlsSpec]) -> BackendSpec:
+    check, *values = row
+    said = dict(zip(_BACKEND, values, strict=True))
+    said["tls"] = shared[said["tls"]] if said["tls"] >= 0 else None
+    return BackendSpec(**said, health_check=checks[check])
+
+
+def _pairs(row: dict[str, Any]) -> dict[str, Any]:
+    """With lists of pairs as tuples."""
+    return {
+        name: tuple((one, other) for one, other in value) if isinstance(value, list) else value
+        for name, value in row.items()
+    }
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:

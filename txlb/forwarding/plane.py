@@ -143,6 +143,7 @@ class ForwardingPlane:
         origins = self._origins
         origins.connect_timeout = snapshot.timeouts.connect
         origins.send_timeout = snapshot.timeouts.send
+        origins.suspects.suspect_after = snapshot.health_check.suspect_after
         idle = origins.idle
         idle.min_per_backend = snapshot.idle_connections.min_per_backend
         idle.max_per_backend = snapshot.idle_connections.max_per_backend
@@ -170,6 +171,7 @@ class ForwardingPlane:
             if self._secure(backend, spec, contexts):
                 self._origins.idle.close(backend)
             backend.proxy_protocol = VERSIONS[spec.proxy_protocol]
+            backend.suspect_after = spec.health_check.suspect_after or 0.0
             backends[spec.id] = backend
         for name in self._backends.keys() - backends.keys():
             gone = self._backends[name]

@@ -6,6 +6,7 @@ Rules:
   `txlb.core.suspicion.OVERDUE`).
 * Looked at are only backends that were asked something since the last tick or still owe an answer: a tick
   costs by traffic, not by the number of backends, and a request costs one comparison.
+* What a backend says of ``suspect_after`` goes before what holds for all.
 """
 
 from __future__ import annotations
@@ -48,13 +49,14 @@ class Suspects:
             still.append(backend)
             waiting = cast(Dispatch, oldest)
             pool = waiting.pool
-            if pool is None or not is_overdue(waiting.asked_at, pool.answered_at, self.suspect_after, now):
+            after = backend.suspect_after or self.suspect_after
+            if pool is None or not is_overdue(waiting.asked_at, pool.answered_at, after, now):
                 if doubt is not None:
                     doubt.timely()
             elif backend.healthy:
                 if doubt is None:
                     doubt = backend.doubt = Doubt()
-                if doubt.overdue(self.suspect_after, now):
+                if doubt.overdue(after, now):
                     backend.suspect(OVERDUE)
         self._watched = still
 

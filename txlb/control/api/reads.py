@@ -31,7 +31,7 @@ def health(node: Node) -> dict[str, object]:
         "role": "ACTIVE",
         "active_connections": node.active_connections(),
         "requests_per_sec": round(node.rate.per_second(), 3) if node.rate is not None else 0.0,
-        "backend_health": {backend.id: "HEALTHY" for backend in node.snapshot.backends},
+        "backend_health": {backend.id: node.status(backend.id) for backend in node.snapshot.backends},
         "generation": node.snapshot.generation,
     }
 

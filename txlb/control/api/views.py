@@ -116,15 +116,6 @@ def _drain(node: Node, id: str) -> dict[str, Any] | None:
 
 
 def _health(node: Node, id: str) -> dict[str, Any]:
-    checks: Any = getattr(node, "health", None)
-    if checks is None:
-        return {
-            "consecutive_failures": 0,
-            "max_consecutive_failures": 0,
-            "last_health_check_at": None,
-            "last_successful_check_at": None,
-            "last_reason": None,
-        }
-    view = asdict(checks.view(id))
-    view.pop("healthy", None)
+    view = asdict(node.health.view(id))
+    del view["healthy"]
     return view

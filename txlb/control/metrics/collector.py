@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from txlb.control.metrics.backends import backends
 from txlb.control.metrics.durations import durations
+from txlb.control.metrics.health import health_checks
 from txlb.control.metrics.picture import Picture
 from txlb.control.metrics.processes import processes
 from txlb.control.metrics.tls import tls
@@ -28,6 +29,7 @@ SUBJECTS: tuple[Callable[[Picture], Iterator[Metric]], ...] = (
     datagrams,
     backends,
     durations,
+    health_checks,
     processes,
     tls,
 )

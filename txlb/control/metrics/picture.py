@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from txlb.control.node import Node
 from txlb.control.scoreboard import sums
+from txlb.core.health_counts import HealthCounts
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import Columns
 from txlb.core.standing import Standing
@@ -35,6 +36,7 @@ class Picture:
     overlay: tuple[int, int] = (0, 0)  # entries in force, and set aside
     own_certificates: Mapping[str, float] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)  # those not as by default
+    health: HealthCounts = field(default_factory=HealthCounts)
 
     sums: list[int] = field(init=False, default_factory=list)
 
@@ -62,4 +64,5 @@ def capture(node: Node) -> Picture:
         now_ms=int(time.monotonic() * 1000),
         standings=node.standings.table(),
         own_certificates=dict(node.own_certificates),
+        health=node.health.counts.copy(),
     )

@@ -1,0 +1,167 @@
+"""``health-checks``: what it costs to check 10,000 backends over HTTP every 5 s, without any traffic.
+
+One nginx is all of them, on as many addresses of 127.0.0.0/8; its own count of requests says how many checks
+there were. Each round starts the proxy anew and waits until the first burst is over. CPU is that of all
+processes of a proxy: an idle worker of txlb costs, too.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import time
+from dataclasses import dataclass
+from statistics import median
+
+from .. import measure
+from ..bench import Bench
+from ..compare import paired_ratio, spread
+from ..contenders import addresses, common_values, file_limit, fill
+from ..procs import BenchmarkError, Process, Workshop, free_port
+from ..report import Table, mebibytes, number, ratio, share
+from ..starters import START_TWISTD, is_compiled
+
+MANY, INTERVAL = 10_000, 5
+FEW, SOON = 200, 1  # --quick
+ABLE = ("txlb", "txlb-pure", "haproxy")
+COLUMNS = [
+    "proxy",
+    "checks/s",
+    "CPU µs per check",
+    "spread",
+    "CPU of a core",
+    "late p99",
+    "peak RSS",
+    "÷ haproxy",
+]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One run: what it cost, and how late checks began (the bound of a bucket; None where nobody tells)."""
+
+    checks: int
+    seconds: float
+    cpu: float
+    peak_rss: int
+    late: float | None
+
+    @property
+    def cpu_us(self) -> float:
+        return self.cpu / self.checks * 1e6
+
+
+def health_checks(bench: Bench) -> list[Table]:
+    count, interval = (FEW, SOON) if bench.quick else (MANY, INTERVAL)
+    title = f"health-checks: {count:,} backends over HTTP every {interval} s"
+    bench.say(title)
+    names = [name for name in bench.proxies if name in ABLE]
+    found: dict[str, list[Checked]] = {name: [] for name in names}
+    for _ in range(bench.pairs):
+        for name in names:
+            with bench.workshop() as workshop:
+                found[name].append(one_run(bench, workshop, name, count, interval))
+    costs = {name: [run.cpu_us for run in runs] for name, runs in found.items()}
+    rows = [
+        [
+            name,
+            number(median(run.checks / run.seconds for run in runs), 0),
+            number(median(costs[name])),
+            share(spread(costs[name])),
+            share(median(run.cpu / run.seconds for run in runs)),
+            _late(runs),
+            mebibytes(int(median(run.peak_rss for run in runs))),
+            ratio(paired_ratio(costs[name], costs["haproxy"])) if "haproxy" in costs else "-",
+        ]
+        for name, runs in found.items()
+    ]
+    notes = ["late p99: 99 % of the checks began no later than that after they were due (bound of a bucket)"]
+    samples = {name: [vars(run) for run in runs] for name, runs in found.items()}
+    return [Table(title, COLUMNS, rows, notes, {"samples": samples})]
+
+
+def one_run(bench: Bench, workshop: Workshop, name: str, count: int, interval: int) -> Checked:
+    backend = free_port()
+    config = workshop.write("backend.conf", fill("health-backend.conf", common_values("backend", backend)))
+    command = ["nginx", "-p", str(workshop.directory), "-e", "backend.error", "-c", str(config)]
+    workshop.start("backend", command).wait_ready(backend)
+    proxy, admin = start(bench, workshop, name, backend, count, interval)
+    time.sleep(interval + 1.5)  # the first checks, which are closer together
+    before, checks = measure.read(proxy.pid), requests_of(backend)
+    since = time.monotonic()
+    time.sleep(max(bench.seconds, 2.0 * interval))
+    after, seconds = measure.read(proxy.pid), time.monotonic() - since
+    checks = requests_of(backend) - checks - 1  # the count itself
+    expected = count / interval * seconds
+    if not 0.8 * expected < checks < 1.2 * expected:
+        raise BenchmarkError(f"invalid run: {name} made {checks} checks instead of {expected:.0f}")
+    return Checked(
+        checks,
+        seconds,
+        after.cpu - before.cpu,
+        measure.memory_bytes(after.processes, "VmHWM"),
+        lateness(admin) if admin else None,
+    )
+
+
+def start(
+    bench: Bench, workshop: Workshop, name: str, backend: int, count: int, interval: int
+) -> tuple[Process, int]:
+    """The proxy and the port of its metrics (0: none)."""
+    port, admin = free_port(), free_port()
+    values = {"PORT": str(port), "FILES": str(file_limit()), "INTERVAL": f"{interval}s", "ADMIN": str(admin)}
+    hosts = list(addresses(count))
+    if name == "haproxy":
+        servers = "\n".join(f"    server s{number} {host}:{backend}" for number, host in enumerate(hosts))
+        config = workshop.write("haproxy.cfg", fill("health-haproxy.cfg", {**values, "SERVERS": servers}))
+        process = workshop.start(name, ["haproxy", "-db", "-f", str(config)], proxy=True)
+        admin = 0
+    else:
+        python = bench.programs.txlb_python if name == "txlb" else bench.programs.txlb_pure_python
+        assert python is not None
+        if is_compiled(python, workshop.directory) is not (name == "txlb"):
+            raise BenchmarkError(f"{python} is not what {name} stands for")
+        servers = "\n".join(
+            f"  - {{id: b{number}, host: {host}, port: {backend}, health_check_path: /health}}"
+            for number, host in enumerate(hosts)
+        )
+        ids = ", ".join(f"b{number}" for number in range(count))
+        filled = fill("health-txlb.yaml", {**values, "SERVERS": servers, "IDS": ids})
+        config = workshop.write("txlb.yaml", filled)
+        command = [python, "-c", START_TWISTD, "-n", "--pidfile=", "txlb", f"--config={config}"]
+        process = workshop.start(name, command, proxy=True)
+    process.wait_ready(port)
+    return process, admin
+
+
+def fetch(port: int, path: str) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def requests_of(backend: int) -> int:
+    """How many nginx has had so far, this one included."""
+    match = re.search(r"^ *\d+ +\d+ +(\d+) *$", fetch(backend, "/count"), re.MULTILINE)
+    if match is None:
+        raise BenchmarkError("nginx does not count its requests (stub_status)")
+    return int(match[1])
+
+
+def lateness(admin: int) -> float | None:
+    """The lowest bound that 99 % of the checks kept, seconds."""
+    pattern = r'^txlb_health_check_lateness_seconds_bucket\{le="([^"]+)"\} (\S+)$'
+    buckets = [
+        (float(bound), float(seen)) for bound, seen in re.findall(pattern, fetch(admin, "/metrics"), re.M)
+    ]
+    if not buckets or not buckets[-1][1]:
+        return None
+    return next(bound for bound, seen in buckets if seen >= 0.99 * buckets[-1][1])
+
+
+def _late(runs: list[Checked]) -> str:
+    known = [run.late for run in runs if run.late is not None]
+    return f"≤ {median(known) * 1000:.0f} ms" if known else "-"

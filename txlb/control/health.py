@@ -1,0 +1,329 @@
+"""Health checks: which backend is probed when, and what everybody is told of the results.
+
+Rules:
+
+* One tick, every `TICK` seconds, ends the probes whose time is over and starts those that are due: at most
+  `BATCH` at once, and no more at a time than ``health_check.concurrency``.
+* A change of verdict is told at once (``on_verdict``); the log gets the first `LINES` of a tick and a count.
+* What workers suspect is probed now (`suspect`); only the probe's result takes a backend out.
+* Across reloads a backend keeps its health while its id, host, port and TLS stay; elsewhere it starts afresh.
+* 10,000 backends are taken over in slices of at most `SLICE` seconds a tick.
+* Not probed: ``off``, which is HEALTHY, and a name without address, which is not. Nor is a backend that only
+  UDP listeners use, unless it says how: it need not listen on TCP.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from txlb.config.health import own_probe
+from txlb.control.probes import Attempt, OwnProbe, Probe, SocketProbe
+from txlb.core import health_counts as results
+from txlb.core.agenda import Agenda
+from txlb.core.health import Health
+from txlb.core.health_counts import HealthCounts
+from txlb.core.model import BackendSpec, HealthCheckSpec, OwnCheckSpec, Snapshot
+from txlb.net.hosting import HostedLoop
+from txlb.net.probing import ProbeReceiver, Probing
+
+TICK = 0.02
+BATCH = 200
+SLICE = 0.005
+LINES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class HealthView:
+    """What is known of one backend, as JSON has it."""
+
+    healthy: bool = True
+    consecutive_failures: int = 0
+    max_consecutive_failures: int = 0
+    last_health_check_at: str | None = None
+    last_successful_check_at: str | None = None
+    last_reason: str | None = None
+
+
+class Checked:
+    """One backend under checks."""
+
+    __slots__ = ("attempt", "check", "health", "probe", "spec")
+
+    def __init__(
+        self, spec: BackendSpec, check: HealthCheckSpec, health: Health, probe: Probe | None
+    ) -> None:
+        self.spec = spec
+        self.check = check
+        self.health = health
+        self.probe = probe  # None: not probed
+        self.attempt: Attempt | None = None
+
+
+class HealthChecks(ProbeReceiver):
+    """The health checks of all backends."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        on_verdict: Callable[[str, bool], None],
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._hosted: HostedLoop | None = None  # between `start` and `stop`
+        self._on_verdict = on_verdict
+        self._clock = clock
+        self._chance = chance
+        self._checked: dict[str, Checked] = {}
+        self._waiting = Agenda()
+        self._running = Agenda()
+        self._limit = 1
+        self._own: dict[tuple[str, tuple[Any, ...]], Any] = {}
+        self._taking_over: Iterator[None] = iter(())
+        self._down: set[str] = set()  # ids of those that are not healthy
+        self._verdicts: list[tuple[str, bool, str]] = []  # of this tick
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = reactor
+        self.counts = HealthCounts()
+
+    def start(self) -> None:
+        self._hosted = HostedLoop(self._reactor)
+        self._hosted.start(lambda: None)
+        self._ticking.start(TICK, now=False)
+
+    def stop(self) -> None:
+        """No more probes, and no descriptor of theirs."""
+        if self._ticking.running:
+            self._ticking.stop()
+        self._taking_over = iter(())
+        for checked in self._checked.values():
+            self._forget(checked)
+        self._checked.clear()
+        hosted, self._hosted = self._hosted, None
+        if hosted is not None:
+            for handler in list(hosted.loop.handlers.values()):
+                if isinstance(handler, Probing):
+                    handler.cancel()
+            hosted.stop()
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Check these backends from now on."""
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._limit = max(1, min(snapshot.health_check_concurrency, descriptors // 2))
+        self._taking_over = self._take_over(snapshot)
+        self._go_on_taking_over()
+
+    def suspect(self, backend_ids: Iterable[str]) -> None:
+        """Workers doubt these backends."""
+        now = self._clock()
+        for backend_id in backend_ids:
+            checked = self._checked.get(backend_id)
+            if checked is not None and checked.probe is not None and checked.health.suspect(now):
+                (self._running if checked.health.probing else self._waiting).put(checked.health)
+
+    def is_healthy(self, backend_id: str) -> bool:
+        return backend_id not in self._down
+
+    def down(self) -> frozenset[str]:
+        """Ids of all that are not healthy."""
+        return frozenset(self._down)
+
+    def view(self, backend_id: str) -> HealthView:
+        checked = self._checked.get(backend_id)
+        if checked is None:
+            return HealthView()
+        health = checked.health
+        reason = health.last_reason if checked.spec.address else f"{checked.spec.host} does not resolve"
+        return HealthView(
+            self.is_healthy(backend_id),
+            health.consecutive_failures,
+            health.max_consecutive_failures,
+            self._date(health.last_check_at),
+            self._date(health.last_success_at),
+            reason or None,
+        )
+
+    def probed(self, key: Any, result: int, reason: str) -> None:
+        checked: Checked = key
+        checked.attempt = None
+        health = checked.health
+        now = self._clock()
+        self.counts.ended(result, now - health.started_at)
+        if result == results.VOID:
+            health.void(now)
+        elif health.finish(now, reason, self._chance()):
+            self._verdict(checked, reason)
+        self._waiting.put(health)
+
+    def _verdict(self, checked: Checked, reason: str) -> None:
+        self._verdicts.append((checked.spec.id, checked.health.is_healthy(), reason))
+        self._note(checked)
+
+    def _tick(self) -> None:
+        try:
+            now = self._clock()
+            for health in self._running.take(now, 1 << 30):
+                attempt = self._checked[health.id].attempt
+                if attempt is not None:
+                    attempt.expire(health.due - health.started_at)
+            for health in self._waiting.take(now, min(BATCH, self._limit - self.sockets)):
+                self._begin(self._checked[health.id], now)
+            assert self._hosted is not None
+            self._hosted.loop.run_deferred()
+            self._go_on_taking_over()
+        except Exception:
+            self.log.failure("a tick of the health checks failed")
+        if self._verdicts:
+            self._tell_log()
+
+    def _begin(self, checked: Checked, now: float) -> None:
+        assert checked.probe is not None
+        health = checked.health
+        self.counts.began(now - health.due)
+        health.begin(now)
+        self._running.put(health)
+        attempt = checked.probe.start(checked)
+        if health.probing:  # one of one's own may be done already
+            checked.attempt = attempt
+
+    def _go_on_taking_over(self) -> None:
+        until = self._clock() + SLICE
+        for _ in self._taking_over:
+            if self._clock() >= until:
+                break
+
+    def _take_over(self, snapshot: Snapshot) -> Iterator[None]:
+        checks: dict[OwnCheckSpec, HealthCheckSpec] = {}
+        silent = only_over_udp(snapshot)
+        unchecked = replace(snapshot.health_check, type="off")
+        for count, spec in enumerate(snapshot.backends):
+            check = checks.get(spec.health_check)
+            if check is None:
+                check = checks[spec.health_check] = spec.health_check.over(snapshot.health_check)
+            if spec.id in silent and spec.health_check.type is spec.health_check.path is None:
+                check = unchecked
+            known = self._checked.get(spec.id)
+            if known is None:
+                self._admit(spec, check)
+            elif known.spec != spec or known.check != check:
+                self._change(known, spec, check)
+            if count % 50 == 49:
+                yield
+        left = self._checked.keys() - {spec.id for spec in snapshot.backends}
+        for backend_id in left:
+            self._forget(self._checked.pop(backend_id))
+            self._down.discard(backend_id)
+        for key in self._own.keys() - {_own_key(check) for check in checks.values()}:
+            del self._own[key]
+
+    def _admit(self, spec: BackendSpec, check: HealthCheckSpec) -> None:
+        health = Health(
+            spec.id, check.interval, check.timeout, check.rise, check.fall, self._clock(), self._chance()
+        )
+        checked = self._checked[spec.id] = Checked(spec, check, health, self._probe_of(spec, check))
+        self._note(checked)
+        if checked.probe is not None:
+            self._waiting.put(health)
+
+    def _change(self, checked: Checked, spec: BackendSpec, check: HealthCheckSpec) -> None:
+        old, health, now = checked.spec, checked.health, self._clock()
+        if place(old) != place(spec) or check.type == "off":
+            self._forget(checked)
+            self._admit(spec, check)
+            return
+        same = checked.check == check
+        checked.spec, checked.check = spec, check
+        self._note(checked)
+        if same and replace(old, weight=spec.weight, max_connections=spec.max_connections) == spec:
+            return  # nothing that a check has to do with
+        health.configure(check.interval, check.timeout, check.rise, check.fall, now)
+        checked.probe = self._probe_of(spec, check)
+        if checked.probe is None:
+            self._forget(checked)
+        elif not health.probing:
+            health.due = min(health.due, now + self._chance() * min(check.interval, 1.0))
+            self._waiting.put(health)
+
+    def _note(self, checked: Checked) -> None:
+        """Tell what is new of it, if anything is."""
+        backend_id = checked.spec.id
+        healthy = checked.health.is_healthy() and bool(checked.spec.address)
+        if healthy != (backend_id not in self._down):
+            (self._down.discard if healthy else self._down.add)(backend_id)
+            self._on_verdict(backend_id, healthy)
+
+    def _forget(self, checked: Checked) -> None:
+        """No probe of it from now on."""
+        self._waiting.drop(checked.health)
+        attempt, checked.attempt = checked.attempt, None
+        checked.health.probing = False
+        if attempt is not None:
+            attempt.cancel()
+
+    def _probe_of(self, spec: BackendSpec, check: HealthCheckSpec) -> Probe | None:
+        if check.type == "off" or not spec.address:
+            return None
+        if ":" not in check.type:
+            assert self._hosted is not None
+            return SocketProbe(self._hosted.loop, self, spec, check)
+        key = _own_key(check)
+        if key not in self._own:
+            try:
+                self._own[key] = own_probe(check.type, check.options)
+            except ValueError as error:  # it could be made when the configuration was checked
+                self.log.error("{id} is not checked: {error}", id=spec.id, error=error)
+                return None
+        return OwnProbe(self, self._own[key], spec)
+
+    def _tell_log(self) -> None:
+        verdicts, self._verdicts = self._verdicts, []
+        for backend_id, healthy, reason in verdicts[:LINES]:
+            if healthy:
+                self.log.info("backend {id} is HEALTHY", id=backend_id)
+            else:
+                self.log.warn("backend {id} is UNHEALTHY: {reason}", id=backend_id, reason=reason)
+        if len(verdicts) > LINES:
+            up = sum(healthy for _, healthy, _ in verdicts[LINES:])
+            self.log.warn(
+                "and {down} more backends are UNHEALTHY, {up} more HEALTHY",
+                down=len(verdicts) - LINES - up, up=up,
+            )  # fmt: skip
+
+    def _date(self, at: float) -> str | None:
+        if not at:
+            return None
+        moment = datetime.fromtimestamp(time.time() - (self._clock() - at), UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def only_over_udp(snapshot: Snapshot) -> set[str]:
+    """Ids of backends that are used, and by UDP listeners alone."""
+    udp = {listener.id for listener in snapshot.listeners if listener.protocol == "udp"}
+    used: set[str] = set()
+    others: set[str] = set()
+    if udp:
+        for rule in snapshot.rules:
+            over_udp = rule.listeners is not None and udp.issuperset(rule.listeners)
+            (used if over_udp else others).update(rule.backends)
+    return used - others
+
+
+def place(spec: BackendSpec) -> tuple[Any, ...]:
+    """What health belongs to, beside the id."""
+    return (spec.host, spec.port, spec.tls)
+
+
+def _own_key(check: HealthCheckSpec) -> tuple[str, tuple[Any, ...]]:
+    return check.type, check.options

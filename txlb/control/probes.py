@@ -1,0 +1,134 @@
+"""How each type of health check probes: what starts an attempt, and the attempt.
+
+Rules:
+
+* An attempt ends with one call of ``receiver.probed(key, result, reason)``, unless it is cancelled.
+* ``http`` and ``tcp`` run on our own transports (`txlb.net.probing`): no Deferred, no timer each.
+* A probe of one's own (`IProbe`) cannot outlast its time, whatever it does but block.
+* A backend that expects the PROXY protocol gets its header, saying that there is no client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+import txlb
+from txlb.core import health_counts as results
+from txlb.core.model import BackendSpec, HealthCheckSpec
+from txlb.core.proxy_announcement import announce_nobody
+from txlb.net.loop import Loop
+from txlb.net.probing import Expected, ProbeReceiver, Probing
+
+REASON = 200  # characters of an exception's text
+
+
+class Attempt(Protocol):
+    """One probe under way."""
+
+    def expire(self, seconds: float) -> None:
+        """Its time is over: end, and say so."""
+
+    def cancel(self) -> None:
+        """End, and say nothing."""
+
+
+class Probe(Protocol):
+    """What probes one backend."""
+
+    def start(self, key: object) -> Attempt:
+        """Probe now; ``key`` comes back with the result."""
+
+
+class SocketProbe:
+    """``tcp`` and ``http``."""
+
+    __slots__ = ("_address", "_expected", "_loop", "_port", "_receiver")
+
+    def __init__(
+        self, loop: Loop, receiver: ProbeReceiver, spec: BackendSpec, check: HealthCheckSpec
+    ) -> None:
+        ranges = check.statuses if check.type == "http" else ()
+        statuses = [status for low, high in ranges for status in range(low, high + 1)]
+        self._loop = loop
+        self._receiver = receiver
+        self._address = spec.address
+        self._port = spec.port
+        self._expected = Expected(request_to(spec, check), frozenset(statuses))
+
+    def start(self, key: object) -> Attempt:
+        attempt = Probing(self._loop, self._receiver, key, self._expected)
+        attempt.begin(self._address, self._port)
+        return attempt
+
+
+class OwnProbe:
+    """A class of one's own."""
+
+    __slots__ = ("_probe", "_receiver", "_spec")
+
+    def __init__(self, receiver: ProbeReceiver, probe: Any, spec: BackendSpec) -> None:
+        self._receiver = receiver
+        self._probe = probe
+        self._spec = spec
+
+    def start(self, key: object) -> Attempt:
+        return OwnAttempt(self._receiver, key, self._probe.check, self._spec)
+
+
+class OwnAttempt:
+    """One call of it."""
+
+    log = Logger()
+
+    def __init__(
+        self, receiver: ProbeReceiver, key: object, check: Callable[[BackendSpec], Any], spec: BackendSpec
+    ) -> None:
+        self._receiver = receiver
+        self._key: object = key
+        self._spec = spec
+        receiver.sockets += 1  # for the limit: it may well have one
+        self._done: Deferred[object] = maybeDeferred(check, spec)
+        self._done.addCallbacks(self._good, self._bad)
+        self._done.addErrback(lambda failure: self.log.failure("fault in txlb: a probe's result", failure))
+
+    def expire(self, seconds: float) -> None:
+        self._end(results.TIMEOUT, f"not done within {round(seconds * 1000)} ms")
+        self._done.cancel()
+
+    def cancel(self) -> None:
+        self._end(results.VOID, "", tell=False)
+        self._done.cancel()
+
+    def _good(self, _: object) -> None:
+        self._end(results.SUCCESS, "")
+
+    def _bad(self, failure: Failure) -> None:
+        if self._key is None and failure.check(CancelledError):
+            return
+        text = " ".join(failure.getErrorMessage().split())[:REASON]
+        self._end(results.FAILED, text or type(failure.value).__name__)
+
+    def _end(self, result: int, reason: str, tell: bool = True) -> None:
+        key, self._key = self._key, None
+        if key is not None:
+            self._receiver.sockets -= 1
+            if tell:
+                self._receiver.probed(key, result, reason)
+
+
+def request_to(spec: BackendSpec, check: HealthCheckSpec) -> bytes:
+    """What a check sends, b"" for nothing."""
+    start = b"" if spec.proxy_protocol is None else announce_nobody(int(spec.proxy_protocol[1:]))
+    if check.type == "tcp":
+        return start
+    host = check.host or f"{f'[{spec.host}]' if ':' in spec.host else spec.host}:{spec.port}"
+    head = (
+        f"GET {check.path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: txlb/{txlb.__version__} (health check)\r\n"
+        "Accept: */*\r\nConnection: close\r\n\r\n"
+    )
+    return start + head.encode("ascii")
