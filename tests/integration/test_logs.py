@@ -20,9 +20,7 @@ from support.wire import Ended, Message, chunked, get, lines, ok
 PAGE = (Path(__file__).parents[2] / "docs" / "access-log.md").read_text()
 KEYS = [
     key
-    for row in re.findall(
-        r"^\| (`[^|]*`) \| [^|]* \|$", PAGE.split("## `json`")[1].split("## `common`")[0], re.M
-    )
+    for row in re.findall(r"^\| (`[^|]*`) \| [^|]* \|$", PAGE.split("## `json`")[1].split("### TCP")[0], re.M)
     for key in re.findall(r"`(\w+)`", row)
 ]
 CODES = {
