@@ -27,7 +27,8 @@ QUERIES = [
 ]
 #: What a healthy run over HTTP alone has no series of.
 EMPTY = (
-    "txlb_datagrams_total",
+    "txlb_datagrams_",
+    "txlb_tls_handshakes_total",
     "txlb_certificate_expiry_seconds",
     "txlb_backend_failures_total",
     "health_check",

@@ -63,7 +63,7 @@ class AdminListener:
         self._node = node
         self._tell_end(self._ends)
         self._guard = Guard(self._tokens, self._spec.allowed_hosts, reactor.seconds)
-        audit = AuditLog(reactor.seconds, time.time)
+        audit = AuditLog(reactor.seconds, time.time, counts=node.admin_requests)
         site = self._site = AdminSite(AdminApi(node, reactor).app.resource(), self._guard, audit, reactor)
         factory: Any = site
         if self._context is not None:

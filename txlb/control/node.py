@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,6 +96,7 @@ class Node:
         self.configuration = Configuration(snapshot, folder, MemoryStore() if store is None else store)
         self.sockets = ListeningSockets(max(workers, 1))
         self.own_addresses: list[str] = []  # of ours, besides the listeners'
+        self.admin_requests: Counter[str] = Counter()  # by what became of them
         self.own_certificates: dict[str, float] = {}  # files besides the listeners', and when they end
         self.workers = workers
         self.rows = max(workers, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from twisted.logger import globalLogPublisher
@@ -17,7 +18,10 @@ class Book:
     def __init__(self) -> None:
         self.now = 0.0
         self.lines: list[dict[str, Any]] = []
-        self.log = AuditLog(lambda: self.now, lambda: 1.5, lambda line: self.lines.append(json.loads(line)))
+        self.counts: Counter[str] = Counter()
+        self.log = AuditLog(
+            lambda: self.now, lambda: 1.5, lambda line: self.lines.append(json.loads(line)), self.counts
+        )
 
     def record(self, result: str = "allowed", status: int = 200, **more: Any) -> None:
         known: dict[str, Any] = {
@@ -72,6 +76,7 @@ def test_refusals_do_not_flood_it_and_are_counted():
     for _ in range(int(BURST) + 50):
         book.record("refused", 401)
     assert len(book.lines) == BURST
+    assert book.counts == {"refused": BURST + 50}
     book.record()
     assert book.lines[-1]["omitted"] == 50
     assert book.lines[-1]["result"] == "allowed"

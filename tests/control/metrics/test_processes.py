@@ -30,4 +30,7 @@ def test_workers_and_configuration(rows: Rows):
     assert samples["txlb_config_reloads_total{result=success}"] == 4
     assert samples["txlb_config_reloads_total{result=failure}"] == 1
     assert samples["txlb_role{role=ACTIVE}"] == 1
+    assert samples["txlb_admin_requests_total{result=refused}"] == 0
+    refused = rows.samples(admin_requests={"refused": 3})
+    assert refused["txlb_admin_requests_total{result=refused}"] == 3
     assert samples["txlb_role{role=STANDBY}"] == 0

@@ -1,4 +1,4 @@
-"""The audit log: who tried what over the admin API, and what came of it.
+"""The audit log: who tried what over the admin API, and what came of it, one by one and in numbers.
 
 Rules:
 
@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,24 +44,27 @@ class Attempt:
 
 
 class AuditLog:
-    """``write`` gets each line; by default it is logged."""
+    """``write`` gets each line; by default it is logged. ``counts`` has every attempt by its result."""
 
     def __init__(
         self,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         write: Callable[[str], None] | None = None,
+        counts: Counter[str] | None = None,
     ) -> None:
         self._logger = Logger(namespace="txlb.audit")
         self._clock = clock
         self._wall_clock = wall_clock
         self._write = self._log if write is None else write
+        self._counts = Counter[str]() if counts is None else counts
         self._room = BURST
         self._last = clock()
         self._omitted = 0
 
     def record(self, attempt: Attempt) -> None:
-        """Write it down, unless it says nothing."""
+        """Count it; write it down, unless it says nothing."""
+        self._counts[attempt.result] += 1
         path = attempt.path.partition(b"?")[0].decode("latin-1")
         if path in QUIET and attempt.method in (b"GET", b"HEAD") and attempt.caller is not None:
             return

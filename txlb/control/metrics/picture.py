@@ -34,6 +34,7 @@ class Picture:
     reloads: tuple[int, int]  # success, failure
     now_ms: int
     overlay: tuple[int, int] = (0, 0)  # entries in force, and set aside
+    admin_requests: Mapping[str, int] = field(default_factory=dict)
     own_certificates: Mapping[str, float] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)  # those not as by default
     health: HealthCounts = field(default_factory=HealthCounts)
@@ -63,6 +64,7 @@ def capture(node: Node) -> Picture:
         reloads=(node.reloads.success, node.reloads.failure),
         now_ms=int(time.monotonic() * 1000),
         standings=node.standings.table(),
+        admin_requests=dict(node.admin_requests),
         own_certificates=dict(node.own_certificates),
         health=node.health.counts.copy(),
     )

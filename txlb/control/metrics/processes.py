@@ -40,7 +40,12 @@ def processes(picture: Picture) -> Iterator[Metric]:
     )
     for state, count in zip(("active", "set_aside"), picture.overlay, strict=True):
         overlay.add_metric([state], count)
-    yield from (up, lag, beat, reloads, role, overlay)
+    admin = CounterMetricFamily(
+        "txlb_admin_requests", "Requests to the admin port by what became of them", labels=["result"]
+    )
+    for name in ("allowed", "refused", "failed", "gone"):
+        admin.add_metric([name], picture.admin_requests.get(name, 0))
+    yield from (up, lag, beat, reloads, admin, role, overlay)
     yield CounterMetricFamily("txlb_worker_restarts", "Workers started again", value=picture.restarts)
     yield CounterMetricFamily("txlb_access_log_dropped", "Lines a slow log lost", value=dropped)
     yield CounterMetricFamily(
