@@ -49,6 +49,13 @@ def test_what_a_backend_says(keys: str, expected: HealthCheckSpec) -> None:
     assert loads(effective(snapshot).encode(), {}).snapshot == snapshot
 
 
+def test_over_tls_a_path_means_https() -> None:
+    own = OwnCheckSpec(path="/health")
+    assert own.over(DEFAULT, secure=True) == replace(DEFAULT, type="https", path="/health")
+    assert OwnCheckSpec(rise=5).over(DEFAULT, secure=True).type == "tcp"
+    assert loaded(with_check("health_check: {type: https}")).snapshot.backends[0].health_check.type == "https"
+
+
 def test_what_it_leaves_out_is_as_for_all() -> None:
     text = "health_check: {interval: 1s, fall: 7}\n" + with_check("health_check: {fall: 2}")
     snapshot = loaded(text).snapshot

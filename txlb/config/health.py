@@ -3,7 +3,7 @@
 Rules:
 
 * What a backend leaves out is as the ``health_check`` of all says. Its type follows from the rest:
-  ``http`` if there is a path, else ``tcp``.
+  ``http`` (``https`` if the backend speaks TLS) if there is a path, else ``tcp``.
 * A class (``package.module:Class``) is imported and its object verified when the configuration is loaded;
   what is wrong with it reads like any other error.
 """
@@ -28,26 +28,25 @@ from txlb.config.values import as_text, shown
 from txlb.core.model import HealthCheckSpec, OwnCheckSpec
 from txlb.interfaces import IProbe
 
-TYPES = ("http", "tcp", "off")
-LATER = ("https",)
+TYPES = ("http", "https", "tcp", "off")
 HTTP = ("http", "https")
 Options = tuple[tuple[str, Any], ...]
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 
 
 def parse_type(value: object) -> str:
-    text = as_text(value, "http, tcp, off or package.module:Class")
+    text = as_text(value, "http, https, tcp, off or package.module:Class")
     if text in TYPES or _DOTTED.fullmatch(text):
         return text
-    if text in LATER:
-        raise ValueError(f"{text} is not supported yet")
     near = difflib.get_close_matches(text.lower()[:40], TYPES, n=1, cutoff=0.6)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    raise ValueError(f"must be http, tcp, off or package.module:Class, not {shown(text)}{hint}")
+    raise ValueError(f"must be http, https, tcp, off or package.module:Class, not {shown(text)}{hint}")
 
 
 TYPE = Kind(
-    "`http`, `tcp`, `off` or `package.module:Class`", parse_type, {"type": "string", "examples": list(TYPES)}
+    "`http`, `https`, `tcp`, `off` or `package.module:Class`",
+    parse_type,
+    {"type": "string", "examples": list(TYPES)},
 )
 
 
@@ -56,7 +55,8 @@ class BackendHealthCheck(Section):
 
     type: Annotated[str | None, nullable(TYPE)] = key(
         None,
-        "What a check does. Left out: `http` if there is a `health_check_path`, else `tcp`: connect.",
+        "What a check does. Left out: with a `health_check_path` `http`, or `https` where there is"
+        " `tls`; else `tcp`: connect.",
         "http",
     )
     interval: Annotated[float | None, nullable(kinds.DURATION)] = key(None, "Left out: as for all.", "1s")

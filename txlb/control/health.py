@@ -22,18 +22,23 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from txlb.config.health import own_probe
-from txlb.control.probes import Attempt, OwnProbe, Probe, SocketProbe
+from txlb.control.probes import Attempt, OwnProbe, Probe, SocketProbe, expected_of, preface_to
+from txlb.control.tls_probes import TlsProbe
 from txlb.core import health_counts as results
 from txlb.core.agenda import Agenda
 from txlb.core.health import Health
 from txlb.core.health_counts import HealthCounts
-from txlb.core.model import BackendSpec, HealthCheckSpec, OwnCheckSpec, Snapshot
+from txlb.core.model import BackendSpec, BackendTlsSpec, HealthCheckSpec, OwnCheckSpec, Snapshot
 from txlb.net.hosting import HostedLoop
+from txlb.net.loop import Loop
 from txlb.net.probing import ProbeReceiver, Probing
+from txlb.net.stream import StreamTransport
+from txlb.net.tls_origin import TlsOrigin, client_context
 
 TICK = 0.02
 BATCH = 200
@@ -90,6 +95,7 @@ class HealthChecks(ProbeReceiver):
         self._waiting = Agenda()
         self._running = Agenda()
         self._limit = 1
+        self._contexts: dict[BackendTlsSpec, Any] = {}
         self._own: dict[tuple[str, tuple[Any, ...]], Any] = {}
         self._taking_over: Iterator[None] = iter(())
         self._down: set[str] = set()  # ids of those that are not healthy
@@ -116,6 +122,9 @@ class HealthChecks(ProbeReceiver):
             for handler in list(hosted.loop.handlers.values()):
                 if isinstance(handler, Probing):
                     handler.cancel()
+                elif isinstance(handler, StreamTransport):
+                    handler.abortConnection()
+            hosted.loop.run_deferred()
             hosted.stop()
 
     def apply(self, snapshot: Snapshot) -> None:
@@ -205,13 +214,14 @@ class HealthChecks(ProbeReceiver):
                 break
 
     def _take_over(self, snapshot: Snapshot) -> Iterator[None]:
-        checks: dict[OwnCheckSpec, HealthCheckSpec] = {}
+        checks: dict[tuple[OwnCheckSpec, bool], HealthCheckSpec] = {}
         silent = only_over_udp(snapshot)
         unchecked = replace(snapshot.health_check, type="off")
         for count, spec in enumerate(snapshot.backends):
-            check = checks.get(spec.health_check)
+            kind = (spec.health_check, spec.tls is not None)
+            check = checks.get(kind)
             if check is None:
-                check = checks[spec.health_check] = spec.health_check.over(snapshot.health_check)
+                check = checks[kind] = spec.health_check.over(snapshot.health_check, kind[1])
             if spec.id in silent and spec.health_check.type is spec.health_check.path is None:
                 check = unchecked
             known = self._checked.get(spec.id)
@@ -227,6 +237,8 @@ class HealthChecks(ProbeReceiver):
             self._down.discard(backend_id)
         for key in self._own.keys() - {_own_key(check) for check in checks.values()}:
             del self._own[key]
+        for tls in self._contexts.keys() - {spec.tls or BackendTlsSpec() for spec in snapshot.backends}:
+            del self._contexts[tls]
 
     def _admit(self, spec: BackendSpec, check: HealthCheckSpec) -> None:
         health = Health(
@@ -277,6 +289,8 @@ class HealthChecks(ProbeReceiver):
             return None
         if ":" not in check.type:
             assert self._hosted is not None
+            if check.type == "https":
+                return self._tls_probe(self._hosted.loop, spec, check)
             return SocketProbe(self._hosted.loop, self, spec, check)
         key = _own_key(check)
         if key not in self._own:
@@ -286,6 +300,18 @@ class HealthChecks(ProbeReceiver):
                 self.log.error("{id} is not checked: {error}", id=spec.id, error=error)
                 return None
         return OwnProbe(self, self._own[key], spec)
+
+    def _tls_probe(self, loop: Loop, spec: BackendSpec, check: HealthCheckSpec) -> Probe | None:
+        tls = spec.tls or BackendTlsSpec()
+        try:
+            if tls not in self._contexts:
+                self._contexts[tls] = client_context(tls)
+            origin = TlsOrigin(tls, spec.host, self._contexts[tls])
+        except (SSL.Error, ValueError) as error:  # it was fine when the configuration was checked
+            self.log.error("{id} is not checked: {error}", id=spec.id, error=error)
+            return None
+        address = (spec.address, spec.port)
+        return TlsProbe(loop, self, address, origin, expected_of(spec, check), preface_to(spec))
 
     def _tell_log(self) -> None:
         verdicts, self._verdicts = self._verdicts, []

@@ -44,6 +44,13 @@ class Probe(Protocol):
         """Probe now; ``key`` comes back with the result."""
 
 
+def expected_of(spec: BackendSpec, check: HealthCheckSpec) -> Expected:
+    """What is sent, and what is good."""
+    ranges = () if check.type == "tcp" else check.statuses
+    statuses = [status for low, high in ranges for status in range(low, high + 1)]
+    return Expected(request_to(spec, check), frozenset(statuses))
+
+
 class SocketProbe:
     """``tcp`` and ``http``."""
 
@@ -52,13 +59,11 @@ class SocketProbe:
     def __init__(
         self, loop: Loop, receiver: ProbeReceiver, spec: BackendSpec, check: HealthCheckSpec
     ) -> None:
-        ranges = check.statuses if check.type == "http" else ()
-        statuses = [status for low, high in ranges for status in range(low, high + 1)]
         self._loop = loop
         self._receiver = receiver
         self._address = spec.address
         self._port = spec.port
-        self._expected = Expected(request_to(spec, check), frozenset(statuses))
+        self._expected = expected_of(spec, check)
 
     def start(self, key: object) -> Attempt:
         attempt = Probing(self._loop, self._receiver, key, self._expected)
@@ -121,9 +126,14 @@ class OwnAttempt:
                 self._receiver.probed(key, result, reason)
 
 
+def preface_to(spec: BackendSpec) -> bytes:
+    """The PROXY header of a connection that is for nobody, if there has to be one."""
+    return b"" if spec.proxy_protocol is None else announce_nobody(int(spec.proxy_protocol[1:]))
+
+
 def request_to(spec: BackendSpec, check: HealthCheckSpec) -> bytes:
     """What a check sends, b"" for nothing."""
-    start = b"" if spec.proxy_protocol is None else announce_nobody(int(spec.proxy_protocol[1:]))
+    start = preface_to(spec) if check.type != "https" else b""  # TLS begins behind it
     if check.type == "tcp":
         return start
     host = check.host or f"{f'[{spec.host}]' if ':' in spec.host else spec.host}:{spec.port}"

@@ -101,7 +101,7 @@ class HealthCheckSpec:
 class OwnCheckSpec:
     """What a backend says itself of how it is checked; None: as all are."""
 
-    type: str | None = None  # None: http if there is a path, else tcp
+    type: str | None = None  # None: http (or https) if there is a path, else tcp
     path: str | None = None
     interval: float | None = None
     timeout: float | None = None
@@ -112,12 +112,12 @@ class OwnCheckSpec:
     statuses: tuple[tuple[int, int], ...] | None = None
     options: tuple[tuple[str, str | int | float | bool | None], ...] | None = None
 
-    def over(self, all_checks: HealthCheckSpec) -> HealthCheckSpec:
-        """What holds for this backend where ``all_checks`` holds for all."""
+    def over(self, all_checks: HealthCheckSpec, secure: bool = False) -> HealthCheckSpec:
+        """What holds for this backend where ``all_checks`` holds for all; ``secure``: it speaks TLS."""
         said = {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
         if not said:
             return all_checks
-        said.setdefault("type", "tcp" if self.path is None else "http")
+        said.setdefault("type", "tcp" if self.path is None else "https" if secure else "http")
         if said["type"] in ("http", "https"):
             said.setdefault("path", "/")
         return replace(all_checks, **said)

@@ -28,6 +28,8 @@ from txlb.net.loop import ERROR, READ, WRITE, Handler, Loop
 MOST: Final = 16384
 LINGER: Final = 1.0
 FIELDS: Final = 256
+PENDING: Final = -1
+EARLY: Final = "closed before its answer was whole"
 
 # Phases
 IDLE: Final = 0
@@ -46,6 +48,59 @@ class Expected:
     def __init__(self, request: bytes, statuses: frozenset[int]) -> None:
         self.request = request
         self.statuses = statuses
+
+
+class Answer:
+    """The head of an answer as it comes in, and what it means."""
+
+    expected: Expected
+    collector: HeadCollector | None
+    read: int
+    reason: str  # why it is not good
+
+    def __init__(self, expected: Expected) -> None:
+        self.expected = expected
+        self.collector = None
+        self.read = 0
+        self.reason = ""
+
+    def feed(self, piece: bytes) -> int:
+        """`PENDING`, or the result."""
+        self.read += len(piece)
+        collector = self.collector
+        if collector is None:
+            end = piece.find(b"\r\n\r\n")
+            if end >= 0 and not is_interim(piece):
+                return self._judge(piece, end)
+            collector = self.collector = HeadCollector()
+        state = collector.add(piece, MOST, MOST)
+        while state == WHOLE:
+            data = bytes(collector.data)
+            end = data.find(b"\r\n\r\n")
+            if not is_interim(data):
+                return self._judge(data, end)
+            collector = self.collector = HeadCollector()
+            state = collector.add(data[end + 4 :], MOST, MOST)
+        if state != MORE:
+            self.reason = "no HTTP answer" if state == 400 else "its head never ends"
+        elif self.read > MOST:
+            self.reason = f"no whole head within {MOST} bytes"
+        return results.MALFORMED if self.reason else PENDING
+
+    def _judge(self, data: bytes, end: int) -> int:
+        head = parse_response(data, end, None, FIELDS, False)
+        if head.refusal:
+            self.reason = f"malformed answer: {head.refusal}"
+            return results.MALFORMED
+        if head.status not in self.expected.statuses:
+            self.reason = f"status {head.status}"
+            return results.STATUS
+        return results.SUCCESS
+
+
+def is_interim(data: bytes) -> bool:
+    """An answer 1xx that another follows."""
+    return data[:10] == b"HTTP/1.1 1" and data[9:12] != b"101"
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -73,8 +128,7 @@ class Probing(Handler):
     fd: int
     phase: int
     code: int
-    collector: HeadCollector | None
-    read: int
+    answer: Answer
 
     def __init__(self, loop: Loop, receiver: ProbeReceiver, key: Any, expected: Expected) -> None:
         super().__init__()
@@ -86,8 +140,7 @@ class Probing(Handler):
         self.fd = -1
         self.phase = IDLE
         self.code = 0
-        self.collector = None
-        self.read = 0
+        self.answer = Answer(expected)
 
     def begin(self, address: str, port: int) -> None:
         """Connect to an IP address."""
@@ -110,7 +163,7 @@ class Probing(Handler):
         if self.phase == CONNECTING:
             self._connected(events)
         elif self.phase == ANSWERING:
-            self._answer()
+            self._read_answer()
         elif self.phase == CLOSING:
             self._discard()
 
@@ -170,7 +223,7 @@ class Probing(Handler):
         else:
             self._end(results.UNREACHABLE, f"cannot connect: {errno.errorcode.get(code, str(code))}")
 
-    def _answer(self) -> None:
+    def _read_answer(self) -> None:
         try:
             piece: bytes = self.sock.recv(MOST)
         except BlockingIOError:
@@ -179,46 +232,17 @@ class Probing(Handler):
             self._end(results.CLOSED, f"no whole answer: {errno.errorcode.get(why.errno or 0, 'error')}")
             return
         if not piece:
-            self._end(results.CLOSED, "closed before its answer was whole")
+            self._end(results.CLOSED, EARLY)
             return
-        self.read += len(piece)
-        collector = self.collector
-        if collector is None:
-            end = piece.find(b"\r\n\r\n")
-            if end >= 0 and not self._interim(piece, end):
-                self._judge(piece, end)
-                return
-            collector = self.collector = HeadCollector()
-        state = collector.add(piece, MOST, MOST)
-        while state == WHOLE:
-            data = bytes(collector.data)
-            end = data.find(b"\r\n\r\n")
-            if not self._interim(data, end):
-                self._judge(data, end)
-                return
-            collector = self.collector = HeadCollector()
-            state = collector.add(data[end + 4 :], MOST, MOST)
-        if state != MORE:
-            self._end(results.MALFORMED, "no HTTP answer" if state == 400 else "its head never ends")
-        elif self.read > MOST:
-            self._end(results.MALFORMED, f"no whole head within {MOST} bytes")
-
-    def _interim(self, data: bytes, end: int) -> bool:
-        """An answer 1xx that another follows."""
-        return data[:9] == b"HTTP/1.1 " and data[9:10] == b"1" and data[9:12] != b"101"
-
-    def _judge(self, data: bytes, end: int) -> None:
-        head = parse_response(data, end, None, FIELDS, False)
-        if head.refusal:
-            self._end(results.MALFORMED, f"malformed answer: {head.refusal}")
-        elif head.status not in self.expected.statuses:
-            self._end(results.STATUS, f"status {head.status}")
-        else:
-            self._tell(results.SUCCESS, "")
+        result = self.answer.feed(piece)
+        if result == results.SUCCESS:
+            self._tell(result, "")
             if self.phase == ANSWERING:
                 self.phase = CLOSING
-                self.read = 0
+                self.answer.read = 0
                 self.loop.arm(self, LINGER)
+        elif result != PENDING:
+            self._end(result, self.answer.reason)
 
     def _discard(self) -> None:
         try:
@@ -227,8 +251,8 @@ class Probing(Handler):
             return
         except OSError:
             piece = b""
-        self.read += len(piece)
-        if not piece or self.read > MOST:
+        self.answer.read += len(piece)
+        if not piece or self.answer.read > MOST:
             self._close()
 
     def _end(self, result: int, reason: str) -> None:
