@@ -31,7 +31,6 @@ EMPTY = (
     "txlb_tls_handshakes_total",
     "txlb_certificate_expiry_seconds",
     "txlb_backend_failures_total",
-    "health_check",
     "> 0",
 )
 
