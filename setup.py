@@ -33,6 +33,7 @@ NOT_COMPILED = (
     "txlb/net/shared_memory.py",
     "txlb/net/slices.py",
     "txlb/net/sockets.py",
+    "txlb/net/steering.py",
     "txlb/forwarding/log_writer.py",
     "txlb/forwarding/plane.py",
     "txlb/forwarding/rules.py",

@@ -13,6 +13,7 @@ from typing import Any
 
 from support.dataplane import Lines, Net, network
 
+from txlb.core.algorithms.base import Algorithm
 from txlb.core.algorithms.round_robin import RoundRobin
 from txlb.core.backend import Backend
 from txlb.core.model import ListenerSpec, RuleSpec, Snapshot, TimeoutsSpec, UdpSpec
@@ -47,13 +48,20 @@ def received(sock: socket.socket) -> list[tuple[bytes, Address]]:
         return found
 
 
-class Listening(RoundRobin):
+class Listening(Algorithm):
     """Round robin that writes down how leases ended."""
 
     def __init__(self, heard: list[int]) -> None:
         super().__init__()
         self.heard = heard
         self.observes = True
+        self.inner = RoundRobin()
+
+    def rebuild(self, backends: list[Backend]) -> None:
+        self.inner.rebuild(backends)
+
+    def pick(self, context: object, tried: list[Backend]) -> Backend | None:
+        return self.inner.pick(context, tried)
 
     def observe(self, backend: Backend, outcome: int, now: float) -> None:
         self.heard.append(outcome)
