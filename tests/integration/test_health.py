@@ -13,7 +13,7 @@ from support.balancer import Balancer
 from support.origins import Origin, Visit, answering, echo, eventually
 from support.ports import free_port
 from support.processes import Program, accepts, child_environment, find_tool, python
-from support.wire import ok
+from support.wire import Message, ok
 
 Start = Callable[..., Balancer]
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -171,6 +171,35 @@ def test_a_reload_keeps_what_is_known(origin: Origin, start_balancer: Start) -> 
             "sound": "HEALTHY",
             "nameless": "UNHEALTHY",
         }
+        balancer.stop()
+
+
+def test_checks_change_over_the_api(origin: Origin, start_balancer: Start) -> None:
+    def by_path(message: Message) -> bytes:
+        return ok(b"x", status="200 OK" if message.target == "/good" else "500 No")
+
+    backend = {"id": "odd", "host": "127.0.0.1", "port": origin.port, "health_check_path": "/bad"}
+    with origin.serving(answering(by_path)):
+        balancer = start_balancer(
+            health_check=QUICKLY, backends=[backend], routing_rules=[{"id": "all", "backends": ["odd"]}]
+        )
+        eventually(lambda: status(balancer, "odd") == "UNHEALTHY", "it is out")
+        view = balancer.call("GET", "/backends/odd")[1]
+        assert (view["status"], view["last_reason"]) == ("UNHEALTHY", "status 500")
+        assert view["max_consecutive_failures"] >= view["consecutive_failures"] >= 3
+        assert view["last_health_check_at"] and view["last_successful_check_at"] is None
+        assert balancer.call("PATCH", "/backends/odd", {"health_check_path": "/good"})[0] == 200
+        eventually(lambda: status(balancer, "odd") == "HEALTHY", "it is back")
+        view = balancer.call("GET", "/backends/odd")[1]
+        assert (view["status"], view["last_reason"]) == ("HEALTHY", None)
+        assert balancer.call("PATCH", "/backends/odd", {"health_check": {"type": "nowhere:At"}})[0] == 400
+        assert balancer.call("PATCH", "/backends/odd", {"health_check": "off"})[0] == 200
+        new = {"id": "new", "host": "127.0.0.1", "port": free_port(), "health_check": {"fall": 1}}
+        assert balancer.call("POST", "/backends", new)[0] == 201
+        eventually(lambda: status(balancer, "new") == "UNHEALTHY", "a backend of the API is checked")
+        assert status(balancer, "odd") == "HEALTHY"
+        assert balancer.metric("txlb_health_checks_total", result="status") >= 3
+        assert balancer.metric("txlb_backend_status", backend="new", status="UNHEALTHY") == 1
         balancer.stop()
 
 
