@@ -16,10 +16,8 @@ Rules (RFC 9112 §§2, 6, 9):
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.error import ConnectionClosed
 
 from txlb.core import termination as ends
@@ -27,16 +25,14 @@ from txlb.core.http.body import BodyReader
 from txlb.core.http.collect import END_OF_HEAD, MORE, WHOLE, HeadCollector
 from txlb.core.http.framing import ChunkedReader
 from txlb.core.http.head import CHUNKED, LENGTH, NO_BODY, RequestHead, parse_request, refused
-from txlb.core.http.identity import NO_IDENTITY, identity_fields
 from txlb.errors import SendStalled
-from txlb.forwarding.client import common_name
 from txlb.forwarding.http.exchange import Exchange
+from txlb.forwarding.http.identity import identity_lines
 from txlb.forwarding.http.settings import HttpSettings
 from txlb.forwarding.http.sides import ClientSide
 from txlb.net.listener import Gate
 from txlb.net.splice import SPLICE_FROM
 
-DER: Final[Any] = Encoding.DER
 SHORT: Final = 4096
 MAX_PIPELINED: Final = 65536
 MAX_TRAILER: Final = 16384
@@ -95,15 +91,9 @@ class ClientConnection(ClientSide):
     def introduced(self, realm: str, certificate: Any) -> None:
         super().introduced(realm, certificate)
         self.realm = realm
-        if certificate is not None:
-            subject = certificate.subject.rfc4514_string()
-            digest = hashlib.sha256(certificate.public_bytes(DER)).hexdigest()
-            lines = identity_fields(subject, common_name(certificate), certificate.serial_number, digest)
-        elif realm:
-            lines = NO_IDENTITY
-        else:
-            return
-        self.suffix = self.ip.encode("ascii") + b"\r\n" + lines + b"\r\n"
+        lines = identity_lines(realm, certificate)
+        if lines:
+            self.suffix = self.ip.encode("ascii") + b"\r\n" + lines + b"\r\n"
 
     # -- protocol -------------------------------------------------------------------------
 
@@ -309,19 +299,11 @@ class ClientConnection(ClientSide):
             too_large = head.status == 414 or head.status == 431
             self._refuse(head, ends.REQUEST_TOO_LARGE if too_large else ends.BAD_REQUEST, len(data))
             return
-        if settings.realms and settings.is_misdirected(head.host, self.realm):
-            head.refuse(421, "this name asks for a client certificate")
-            self._refuse(head, ends.MISDIRECTED, len(data))
-            return
-        if settings.max_body >= 0 and head.content_length > settings.max_body:
-            head.refuse(413, "body too large")
-            self._refuse(head, ends.BODY_TOO_LARGE, len(data))
-            return
-        if head.fields.max_forwards == 0 and (head.method == b"TRACE" or head.method == b"OPTIONS"):
-            head.refuse(200 if head.method == b"OPTIONS" else 405, "last hop")
-            self._refuse(head, ends.NORMAL, len(data))
-            return
-        self._begin(head, data, end + 4)
+        objection = settings.objection(head, self.realm)
+        if objection >= 0:
+            self._refuse(head, objection, len(data))
+        else:
+            self._begin(head, data, end + 4)
 
     def _begin(self, head: RequestHead, data: bytes, start: int) -> None:
         """A verified head; its body, if any, begins at ``data[start]``."""

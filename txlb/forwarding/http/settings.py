@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from txlb.core import termination as ends
 from txlb.core.http.forward import ForwardPolicy
-from txlb.core.http.head import FieldCache
+from txlb.core.http.head import FieldCache, RequestHead
 from txlb.core.http.refusals import Refusals
 from txlb.core.latency import bucket_of
 from txlb.core.routing import RouteTable
@@ -63,6 +64,19 @@ class HttpSettings(StreamListener):
             return False
         wanted = tls.realm_of(host.decode("latin-1")).key
         return wanted != "" and wanted != realm
+
+    def objection(self, head: RequestHead, realm: str) -> int:
+        """How a well-formed request ends that this listener refuses (``head`` says with what); -1: it does not."""
+        if self.realms and self.is_misdirected(head.host, realm):
+            head.refuse(421, "this name asks for a client certificate")
+            return ends.MISDIRECTED
+        if self.max_body >= 0 and head.content_length > self.max_body:
+            head.refuse(413, "body too large")
+            return ends.BODY_TOO_LARGE
+        if head.fields.max_forwards == 0 and (head.method == b"TRACE" or head.method == b"OPTIONS"):
+            head.refuse(200 if head.method == b"OPTIONS" else 405, "last hop")
+            return ends.NORMAL
+        return -1
 
     def exchange_ended(self, exchange: HttpRecord) -> None:
         """Count it and write it down."""
