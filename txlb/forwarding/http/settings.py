@@ -66,7 +66,7 @@ class HttpSettings(StreamListener):
         return wanted != "" and wanted != realm
 
     def objection(self, head: RequestHead, realm: str) -> int:
-        """How a well-formed request ends that this listener refuses (``head`` says with what); -1: it does not."""
+        """How a well-formed request ends that is refused here (``head`` says with what); -1: it is not."""
         if self.realms and self.is_misdirected(head.host, realm):
             head.refuse(421, "this name asks for a client certificate")
             return ends.MISDIRECTED
