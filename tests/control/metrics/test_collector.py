@@ -9,7 +9,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from support.metrics import Rows
 
-from txlb.control.metrics.collector import PictureCollector, render
+from txlb.control.metrics import durations
+from txlb.control.metrics.collector import families, render
 from txlb.core.scoreboard import RULE
 
 
@@ -35,7 +36,7 @@ def test_the_page_lists_every_metric_with_its_type_and_labels(rows: Rows):
     picture = rows.picture()
     picture.add_up()
     found = set()
-    for family in PictureCollector(picture).collect():
+    for family in families(picture):
         assert family.documentation
         labels = sorted(family._labelnames)  # type: ignore[attr-defined]
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -47,3 +48,18 @@ def test_the_page_lists_every_metric_with_its_type_and_labels(rows: Rows):
     }
     assert found - documented == set(), "docs/metrics.md lacks these"
     assert documented - found == set(), "docs/metrics.md has these, the collector has not"
+
+
+@pytest.mark.parametrize("accept", [None, "application/openmetrics-text; version=1.0.0"])
+def test_a_family_in_pieces_is_one_to_the_reader(
+    rows: Rows, accept: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    for row in rows.rows:
+        for column in range(len(row)):
+            row[column] = 1
+    whole, _ = render(rows.picture(), accept)
+    monkeypatch.setattr(durations, "PIECE", 1)
+    pieces, _ = render(rows.picture(), accept)
+    assert pieces == whole
+    assert pieces.count(b"# TYPE txlb_http_backend_request_duration_seconds ") == 1
+    assert pieces.count(b"# EOF") == (accept is not None)

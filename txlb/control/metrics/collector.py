@@ -3,6 +3,8 @@
 Rules:
 
 * `render` may run in a thread, so that 10,000 backends do not stall the control process.
+* Families are made, rendered and dropped piece by piece: a million samples at once would make the garbage
+  collector stop everything.
 * A new subject is a module with one generator over a `Picture`, named in `SUBJECTS`.
 * Every name is in docs/metrics.md, with its labels and its help.
 """
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.registry import Collector
 
 from txlb.control.metrics.backends import backends
 from txlb.control.metrics.durations import durations
@@ -23,6 +25,7 @@ from txlb.control.metrics.processes import processes
 from txlb.control.metrics.tls import tls
 from txlb.control.metrics.traffic import datagrams, exchanges, listeners
 
+END = b"# EOF\n"  # of OpenMetrics
 SUBJECTS: tuple[Callable[[Picture], Iterator[Metric]], ...] = (
     listeners,
     exchanges,
@@ -35,24 +38,38 @@ SUBJECTS: tuple[Callable[[Picture], Iterator[Metric]], ...] = (
 )
 
 
-class PictureCollector(Collector):
-    """What `prometheus_client` asks for families."""
+class Families(Collector):
+    """Some families, as `prometheus_client` asks for them."""
 
-    def __init__(self, picture: Picture) -> None:
-        self._picture = picture
+    def __init__(self, *families: Metric) -> None:
+        self._families = families
 
     def describe(self) -> list[Metric]:
         return []
 
     def collect(self) -> Iterator[Metric]:
-        for subject in SUBJECTS:
-            yield from subject(self._picture)
+        yield from self._families
+
+
+def families(picture: Picture) -> Iterator[Metric]:
+    """Every family; a long one in several pieces, one after another."""
+    for subject in SUBJECTS:
+        yield from subject(picture)
 
 
 def render(picture: Picture, accept: str | None) -> tuple[bytes, str]:
     """The text and its content type, as the client prefers."""
     picture.add_up()
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(PictureCollector(picture))
     encoder, content_type = choose_encoder(accept or "")
-    return encoder(registry), content_type
+    text: list[bytes] = []
+    last = ""
+    for family in families(picture):
+        piece = encoder(Families(family)).removesuffix(END)
+        if family.name == last:
+            while piece.startswith(b"# "):  # its name and help have been said
+                piece = piece[piece.index(b"\n") + 1 :]
+        last = family.name
+        text.append(piece)
+    if content_type.startswith("application/openmetrics-text"):
+        text.append(END)
+    return b"".join(text), content_type

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import HistogramMetricFamily, Metric
 
@@ -10,23 +10,36 @@ from txlb.control.metrics.picture import Picture
 from txlb.core.latency import BOUNDS_US, BUCKETS
 from txlb.core.scoreboard import BACKEND, RULE
 
+PIECE = 500  # histograms of a family that are made at a time
+
 
 def durations(picture: Picture) -> Iterator[Metric]:
-    by_rule = HistogramMetricFamily(
+    yield from _histograms(
+        picture,
         "txlb_http_request_duration_seconds",
         "From the request's head to the end of the answer",
-        labels=["rule"],
+        "rule",
+        (picture.columns.rules, RULE),
     )
-    for rule, base in picture.columns.rules.items():
-        _add(by_rule, picture, rule, base, RULE)
-    by_backend = HistogramMetricFamily(
+    yield from _histograms(
+        picture,
         "txlb_http_backend_request_duration_seconds",
         "From the request's head to the end of the answer, where the backend gave it",
-        labels=["backend"],
+        "backend",
+        (picture.columns.backends, BACKEND),
     )
-    for backend, base in picture.columns.backends.items():
-        _add(by_backend, picture, backend, base, BACKEND)
-    yield from (by_rule, by_backend)
+
+
+def _histograms(
+    picture: Picture, name: str, text: str, label: str, blocks: tuple[Mapping[str, int], Sequence[str]]
+) -> Iterator[Metric]:
+    bases, block = blocks
+    keys = list(bases)
+    for start in range(0, max(len(keys), 1), PIECE):
+        family = HistogramMetricFamily(name, text, labels=[label])
+        for key in keys[start : start + PIECE]:
+            _add(family, picture, key, bases[key], block)
+        yield family
 
 
 def _add(family: HistogramMetricFamily, picture: Picture, name: str, base: int, block: Sequence[str]) -> None:
