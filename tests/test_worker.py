@@ -146,6 +146,8 @@ async def test_welcome_builds_the_plane_on_its_row(control: Control):
     assert control.plane.told == ["worker-2", "start"]
     control.plane.row[5] = 9
     assert control.memory.row(1)[5] == 9
+    control.memory.row(0)[7] = 5
+    assert [row[7] for row in control.plane.siblings] == [5], "the other worker's"
     assert control.plane.snapshot == SNAPSHOT
 
 

@@ -169,3 +169,24 @@ def test_a_poisonous_request_takes_nobody_out(four: list[Backend], start_balance
     asked = len(poison.asked)
     failures = balancer.metric("txlb_backend_failures_total", kind="reset")
     assert asked < failures <= 3 * asked, "some tries each, no more than the rule allows"
+
+
+def test_with_too_few_left_all_are_used(four: list[Backend], start_balancer: Start) -> None:
+    """Their health endpoints fail, they themselves do not: what a panic is for."""
+    backends = [
+        {"id": f"b{index}", "host": "127.0.0.1", "port": one.port, "health_check_path": "/poison"}
+        for index, one in enumerate(four)
+    ]
+    names = [one["id"] for one in backends]
+    for threshold, outcome in (("0%", "503"), ("30%", OK)):
+        rule = {"id": "all", "backends": names, "panic_threshold": threshold}
+        balancer = serving(four, start_balancer, backends=backends, routing_rules=[rule])
+        eventually(
+            lambda balancer=balancer: set(balancer.health()["backend_health"].values()) == {"UNHEALTHY"},  # type: ignore[misc]
+            "verdicts",
+        )
+        with SteadyClients(balancer.port, 4, pause=0.02) as clients:
+            busy(clients, 100)
+        assert set(clients.outcomes()) == {outcome}
+        panics = balancer.metric("txlb_panic_picks_total", rule="all")
+        assert (panics >= 100) if outcome == OK else (panics == 0)
