@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
-from txlb.control.health import BATCH, LINES, TICK, HealthChecks, only_over_udp
+from txlb.control.health import BATCH, LINES, TICK, HealthChecks, only_over_udp, over_http
 from txlb.core import health_counts as results
 from txlb.core.model import BackendSpec, ListenerSpec, OwnCheckSpec, RuleSpec, Snapshot
 
@@ -212,6 +212,48 @@ async def test_a_suspicion_causes_a_probe_at_once_and_only_that_decides(
     backend.behave = lambda transport: None
     here.checks.suspect(["b"])
     await until(lambda: here.verdicts == [("b", False)])
+
+
+WEB: dict[str, Any] = {
+    "listeners": (ListenerSpec("web", ("x",)), ListenerSpec("tcp", ("y",), "tcp")),
+    "rules": (RuleSpec("web", ("b", "both")), RuleSpec("tcp", ("both", "tcp"), ("tcp",))),
+}
+
+
+def test_who_is_used_over_http() -> None:
+    assert over_http(Snapshot(**WEB)) == {"b", "both"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_hang_behind_a_tcp_check_is_found_on_suspicion(here: Checks, backend: Backend) -> None:
+    """The kernel accepts, and nobody answers; a connect alone would do for a check."""
+    backend.behave = lambda transport: None
+    here.apply(spec(backend.number, OwnCheckSpec(interval=1.0, timeout=0.2)), **WEB)
+    await until(lambda: here.passed() >= 2)
+    assert here.verdicts == []
+    here.checks.suspect(["b"])
+    await until(lambda: here.verdicts == [("b", False)])
+    assert here.checks.view("b").last_reason == "no answer within 200 ms"
+    passed = here.passed()
+    await until(lambda: here.passed() >= passed + 3)
+    assert here.verdicts == [("b", False)]  # that it can be connected to does not bring it back
+    backend.behave = lambda transport: transport.loseConnection()  # it need not understand us
+    await until(lambda: here.verdicts == [("b", False), ("b", True)])
+
+
+@pytest.mark.parametrize(
+    ("id", "check"),
+    [("b", OwnCheckSpec("tcp", interval=3600.0)), ("tcp", OwnCheckSpec(interval=3600.0))],
+    ids=["said so", "not of http"],
+)
+@pytest_twisted.ensureDeferred
+async def test_who_is_only_connected_to(here: Checks, backend: Backend, id: str, check: OwnCheckSpec) -> None:
+    backend.behave = lambda transport: None
+    here.apply(spec(backend.number, check, id), **WEB)
+    await until(lambda: here.passed() == 1)
+    here.checks.suspect([id])
+    await until(lambda: here.passed() == 2)
+    assert (here.verdicts, backend.requests) == ([], 0)
 
 
 @pytest_twisted.ensureDeferred

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.own_probes import Scripted, WithDeferred
 
-from txlb.control.probes import OwnProbe, request_to
+from txlb.control.probes import OwnProbe, request_to, sign_of_life
 from txlb.core import health_counts as results
 from txlb.core.model import BackendSpec, HealthCheckSpec
 from txlb.core.proxy_announcement import announce_nobody
@@ -60,6 +60,13 @@ def test_a_backend_that_expects_the_proxy_protocol_gets_its_header(kind: str) ->
     plain = request_to(BACKEND, check)
     assert first == b"PROXY UNKNOWN\r\n" + plain
     assert second == announce_nobody(2) + plain
+
+
+def test_a_sign_of_life_is_asked_for_in_http() -> None:
+    life = sign_of_life(BACKEND)
+    assert life.request.startswith(b"OPTIONS * HTTP/1.1\r\nHost: b.example:8080\r\n")
+    assert life.anything and not life.statuses
+    assert sign_of_life(replace(BACKEND, proxy_protocol="v1")).request == b"PROXY UNKNOWN\r\n" + life.request
 
 
 def test_one_of_ones_own_ends_well() -> None:

@@ -15,7 +15,7 @@ import pytest
 from support.dataplane import Net, network
 from support.tls import Authority
 
-from txlb.control.probes import expected_of, preface_to
+from txlb.control.probes import expected_of, preface_to, sign_of_life
 from txlb.control.tls_probes import TlsProbe
 from txlb.core import health_counts as results
 from txlb.core.model import BackendSpec, BackendTlsSpec, CertificateSpec, HealthCheckSpec
@@ -47,11 +47,12 @@ class Scene:
         tls = BackendTlsSpec(ca_pem=pem, **{"server_name": "b.example", **more})
         spec = BackendSpec("b", "127.0.0.1", port, address="127.0.0.1", tls=tls, proxy_protocol=self.proxy)
         origin = TlsOrigin(tls, spec.host, client_context(tls))
-        expected = expected_of(spec, CHECK)
+        expected = sign_of_life(spec) if self.life else expected_of(spec, CHECK)
         probe = TlsProbe(self.net.loop, self.heard, ("127.0.0.1", port), origin, expected, preface_to(spec))
         return probe.start("key")
 
     proxy: str | None = None
+    life: bool = False  # any sign of it is good
 
     def result(self) -> tuple[int, str]:
         self.net.run_until(lambda: self.heard.told)
@@ -185,6 +186,21 @@ def test_one_that_does_not_speak_tls(scene: Scene) -> None:
         result, reason = scene.result()
     assert result == results.FAILED
     assert reason.startswith("TLS: ")
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 501 No\r\n\r\n", b"garbage", b""])
+def test_a_sign_of_life(scene: Scene, answer: bytes) -> None:
+    context = scene.ca.server(scene.ca.certificate("b.example"))
+
+    def serve(sock: socket.socket) -> None:
+        with context.wrap_socket(sock, server_side=True) as secure:
+            assert secure.recv(65536).startswith(b"OPTIONS * HTTP/1.1\r\n")
+            secure.sendall(answer)
+
+    scene.life = True
+    with serving(serve) as port:
+        scene.begin(port)
+        assert scene.result() == (results.SUCCESS, "")
 
 
 def test_refused(scene: Scene) -> None:

@@ -102,6 +102,36 @@ def test_what_is_sent_without_waiting_for_an_answer(scene: Scene) -> None:
     sock.close()
 
 
+LIFE = Expected(REQUEST, frozenset(), True)
+
+
+@pytest.mark.parametrize("answer", [OK, OK.replace(b"200", b"501"), b"\0garbage", b""])
+def test_where_anything_is_good_only_silence_is_not(scene: Scene, answer: bytes) -> None:
+    probing = scene.begin(LIFE)
+    sock = scene.accept()
+    scene.net.settle()
+    assert scene.heard.told == []
+    sock.sendall(answer)
+    sock.close()
+    assert scene.wait() == (results.SUCCESS, "")
+    scene.heard.told.clear()
+    probing = scene.begin(LIFE)
+    with scene.accept():
+        probing.expire(0.2)
+        assert scene.wait() == (results.TIMEOUT, "no answer within 200 ms")
+
+
+def test_a_reset_is_a_sign_of_life_and_a_refusal_is_not(
+    scene: Scene, reset: Callable[[socket.socket], None], closed_port: int
+) -> None:
+    scene.begin(LIFE)
+    reset(scene.accept())
+    assert scene.wait() == (results.SUCCESS, "")
+    scene.heard.told.clear()
+    scene.begin(LIFE, port=closed_port)
+    assert scene.wait() == (results.REFUSED, "connection refused")
+
+
 def test_ipv6(scene: Scene) -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
         scene.begin(CONNECT, "::1", server.getsockname()[1])

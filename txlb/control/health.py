@@ -8,6 +8,8 @@ Rules:
 * What workers suspect is probed now (`suspect`); only the probe's result takes a backend out.
 * Across reloads a backend keeps its health while its id, host, port and TLS stay; elsewhere it starts afresh.
 * 10,000 backends are taken over in slices of at most `SLICE` seconds a tick.
+* A TCP connect does not show a hang: the kernel accepts for a program that is stuck. So a backend of HTTP
+  rules that says nothing of its check is asked for a `sign_of_life` while it is not plainly HEALTHY.
 * Not probed: ``off``, which is HEALTHY, and a name without address, which is not. Nor is a backend that only
   UDP listeners use, unless it says how: it need not listen on TCP.
 """
@@ -27,16 +29,16 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from txlb.config.health import own_probe
-from txlb.control.probes import Attempt, OwnProbe, Probe, SocketProbe, expected_of, preface_to
+from txlb.control.probes import Attempt, OwnProbe, Probe, SocketProbe, expected_of, preface_to, sign_of_life
 from txlb.control.tls_probes import TlsProbe
 from txlb.core import health_counts as results
 from txlb.core.agenda import Agenda
-from txlb.core.health import Health
+from txlb.core.health import HEALTHY, Health
 from txlb.core.health_counts import HealthCounts
 from txlb.core.model import BackendSpec, BackendTlsSpec, HealthCheckSpec, OwnCheckSpec, Snapshot
 from txlb.net.hosting import HostedLoop
 from txlb.net.loop import Loop
-from txlb.net.probing import ProbeReceiver, Probing
+from txlb.net.probing import Expected, ProbeReceiver, Probing
 from txlb.net.stream import StreamTransport
 from txlb.net.tls_origin import TlsOrigin, client_context
 
@@ -61,7 +63,7 @@ class HealthView:
 class Checked:
     """One backend under checks."""
 
-    __slots__ = ("attempt", "check", "health", "probe", "spec")
+    __slots__ = ("attempt", "check", "deep", "health", "probe", "spec")
 
     def __init__(
         self, spec: BackendSpec, check: HealthCheckSpec, health: Health, probe: Probe | None
@@ -70,6 +72,7 @@ class Checked:
         self.check = check
         self.health = health
         self.probe = probe  # None: not probed
+        self.deep: Probe | None = None  # in its place while the backend is not plainly healthy
         self.attempt: Attempt | None = None
 
 
@@ -139,7 +142,13 @@ class HealthChecks(ProbeReceiver):
         now = self._clock()
         for backend_id in backend_ids:
             checked = self._checked.get(backend_id)
-            if checked is not None and checked.probe is not None and checked.health.suspect(now):
+            if checked is None or checked.probe is None:
+                continue
+            if checked.deep is not None and checked.health.probing and checked.health.state == HEALTHY:
+                self._forget(checked)  # that probe asks too little
+                checked.health.due = now
+                self._waiting.put(checked.health)
+            if checked.health.suspect(now):
                 (self._running if checked.health.probing else self._waiting).put(checked.health)
 
     def is_healthy(self, backend_id: str) -> bool:
@@ -198,12 +207,13 @@ class HealthChecks(ProbeReceiver):
             self._tell_log()
 
     def _begin(self, checked: Checked, now: float) -> None:
-        assert checked.probe is not None
         health = checked.health
+        probe = checked.probe if health.state == HEALTHY or checked.deep is None else checked.deep
+        assert probe is not None
         self.counts.began(now - health.due)
         health.begin(now)
         self._running.put(health)
-        attempt = checked.probe.start(checked)
+        attempt = probe.start(checked)
         if health.probing:  # one of one's own may be done already
             checked.attempt = attempt
 
@@ -216,6 +226,7 @@ class HealthChecks(ProbeReceiver):
     def _take_over(self, snapshot: Snapshot) -> Iterator[None]:
         checks: dict[tuple[OwnCheckSpec, bool], HealthCheckSpec] = {}
         silent = only_over_udp(snapshot)
+        spoken = over_http(snapshot)
         unchecked = replace(snapshot.health_check, type="off")
         for count, spec in enumerate(snapshot.backends):
             kind = (spec.health_check, spec.tls is not None)
@@ -229,6 +240,7 @@ class HealthChecks(ProbeReceiver):
                 self._admit(spec, check)
             elif known.spec != spec or known.check != check:
                 self._change(known, spec, check)
+            self._deepen(self._checked[spec.id], spec.id in spoken)
             if count % 50 == 49:
                 yield
         left = self._checked.keys() - {spec.id for spec in snapshot.backends}
@@ -262,11 +274,25 @@ class HealthChecks(ProbeReceiver):
             return  # nothing that a check has to do with
         health.configure(check.interval, check.timeout, check.rise, check.fall, now)
         checked.probe = self._probe_of(spec, check)
+        checked.deep = None
         if checked.probe is None:
             self._forget(checked)
         elif not health.probing:
             health.due = min(health.due, now + self._chance() * min(check.interval, 1.0))
             self._waiting.put(health)
+
+    def _deepen(self, checked: Checked, speaks_http: bool) -> None:
+        """Give it a question for times of doubt, or take it away."""
+        spec, own = checked.spec, checked.spec.health_check
+        if not speaks_http or checked.probe is None or own.type is not None or own.path is not None:
+            checked.deep = None
+        elif checked.deep is None:
+            assert self._hosted is not None
+            checked.deep = (
+                SocketProbe(self._hosted.loop, self, spec, sign_of_life(spec))
+                if spec.tls is None
+                else self._tls_probe(self._hosted.loop, spec, sign_of_life(spec))
+            )
 
     def _note(self, checked: Checked) -> None:
         """Tell what is new of it, if anything is."""
@@ -290,8 +316,8 @@ class HealthChecks(ProbeReceiver):
         if ":" not in check.type:
             assert self._hosted is not None
             if check.type == "https":
-                return self._tls_probe(self._hosted.loop, spec, check)
-            return SocketProbe(self._hosted.loop, self, spec, check)
+                return self._tls_probe(self._hosted.loop, spec, expected_of(spec, check))
+            return SocketProbe(self._hosted.loop, self, spec, expected_of(spec, check))
         key = _own_key(check)
         if key not in self._own:
             try:
@@ -301,7 +327,7 @@ class HealthChecks(ProbeReceiver):
                 return None
         return OwnProbe(self, self._own[key], spec)
 
-    def _tls_probe(self, loop: Loop, spec: BackendSpec, check: HealthCheckSpec) -> Probe | None:
+    def _tls_probe(self, loop: Loop, spec: BackendSpec, expected: Expected) -> Probe | None:
         tls = spec.tls or BackendTlsSpec()
         try:
             if tls not in self._contexts:
@@ -311,7 +337,7 @@ class HealthChecks(ProbeReceiver):
             self.log.error("{id} is not checked: {error}", id=spec.id, error=error)
             return None
         address = (spec.address, spec.port)
-        return TlsProbe(loop, self, address, origin, expected_of(spec, check), preface_to(spec))
+        return TlsProbe(loop, self, address, origin, expected, preface_to(spec))
 
     def _tell_log(self) -> None:
         verdicts, self._verdicts = self._verdicts, []
@@ -332,6 +358,16 @@ class HealthChecks(ProbeReceiver):
             return None
         moment = datetime.fromtimestamp(time.time() - (self._clock() - at), UTC)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def over_http(snapshot: Snapshot) -> set[str]:
+    """Ids of backends that HTTP listeners use."""
+    http = {listener.id for listener in snapshot.listeners if listener.protocol == "http"}
+    found: set[str] = set()
+    for rule in snapshot.rules:
+        if rule.listeners is None or not http.isdisjoint(rule.listeners):
+            found.update(rule.backends)
+    return found
 
 
 def only_over_udp(snapshot: Snapshot) -> set[str]:

@@ -51,19 +51,23 @@ def expected_of(spec: BackendSpec, check: HealthCheckSpec) -> Expected:
     return Expected(request_to(spec, check), frozenset(statuses))
 
 
+def sign_of_life(spec: BackendSpec) -> Expected:
+    """What a backend of HTTP rules is asked in doubt if it has no check of its own: it must react somehow."""
+    request = _request("OPTIONS", "*", _host_of(spec))
+    return Expected((b"" if spec.tls else preface_to(spec)) + request, frozenset(), True)
+
+
 class SocketProbe:
     """``tcp`` and ``http``."""
 
     __slots__ = ("_address", "_expected", "_loop", "_port", "_receiver")
 
-    def __init__(
-        self, loop: Loop, receiver: ProbeReceiver, spec: BackendSpec, check: HealthCheckSpec
-    ) -> None:
+    def __init__(self, loop: Loop, receiver: ProbeReceiver, spec: BackendSpec, expected: Expected) -> None:
         self._loop = loop
         self._receiver = receiver
         self._address = spec.address
         self._port = spec.port
-        self._expected = expected_of(spec, check)
+        self._expected = expected
 
     def start(self, key: object) -> Attempt:
         attempt = Probing(self._loop, self._receiver, key, self._expected)
@@ -136,9 +140,17 @@ def request_to(spec: BackendSpec, check: HealthCheckSpec) -> bytes:
     start = preface_to(spec) if check.type != "https" else b""  # TLS begins behind it
     if check.type == "tcp":
         return start
-    host = check.host or f"{f'[{spec.host}]' if ':' in spec.host else spec.host}:{spec.port}"
+    return start + _request("GET", check.path, check.host or _host_of(spec))
+
+
+def _host_of(spec: BackendSpec) -> str:
+    return f"{f'[{spec.host}]' if ':' in spec.host else spec.host}:{spec.port}"
+
+
+def _request(method: str, target: str, host: str) -> bytes:
     head = (
-        f"GET {check.path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: txlb/{txlb.__version__} (health check)\r\n"
+        f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n"
+        f"User-Agent: txlb/{txlb.__version__} (health check)\r\n"
         "Accept: */*\r\nConnection: close\r\n\r\n"
     )
-    return start + head.encode("ascii")
+    return head.encode("ascii")

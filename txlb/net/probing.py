@@ -4,6 +4,7 @@ Rules:
 
 * The receiver hears of the result once, never from inside `Probing.begin`; after `cancel` it hears nothing.
 * A shortage of our own (no descriptor, no port) is `VOID`: it says nothing about the backend.
+* Where ``anything`` is good, only silence and what keeps from connecting are not.
 * Where no status is wanted, to be connected (and to have sent) is good. Else it is a well-formed final head
   with a status that is wanted; interim answers are passed over. The body is of no interest.
 * No more than `MOST` bytes are read: of a head, and of what follows until the other side closes. It gets
@@ -44,10 +45,12 @@ class Expected:
 
     request: bytes
     statuses: frozenset[int]
+    anything: bool  # whatever comes of the request is good: a close, an odd answer; silence is not
 
-    def __init__(self, request: bytes, statuses: frozenset[int]) -> None:
+    def __init__(self, request: bytes, statuses: frozenset[int], anything: bool = False) -> None:
         self.request = request
         self.statuses = statuses
+        self.anything = anything
 
 
 class Answer:
@@ -207,7 +210,7 @@ class Probing(Handler):
         if sent < len(request):  # a fresh connection takes a whole head, or something is very odd
             self._end(results.CLOSED, "took no whole request")
             return
-        if not self.expected.statuses:
+        if not self.expected.statuses and not self.expected.anything:
             self._end(results.SUCCESS, "")
             return
         self.phase = ANSWERING
@@ -229,7 +232,13 @@ class Probing(Handler):
         except BlockingIOError:
             return
         except OSError as why:
+            if self.expected.anything:
+                self._end(results.SUCCESS, "")
+                return
             self._end(results.CLOSED, f"no whole answer: {errno.errorcode.get(why.errno or 0, 'error')}")
+            return
+        if self.expected.anything:
+            self._end(results.SUCCESS, "")
             return
         if not piece:
             self._end(results.CLOSED, EARLY)
