@@ -18,6 +18,8 @@ from support.origins import Origin, Visit, answering, echo, eventually
 from support.ports import free_port
 from support.wire import Message, ok
 
+from txlb.config.load import loads
+
 SETTINGS: dict[str, Any] = {"timeouts": {"drain": "20s"}}
 Start = Callable[..., Balancer]
 
@@ -84,6 +86,9 @@ def test_a_backend_comes_serves_changes_and_goes(balancer: Balancer, origin: Ori
         status, view = balancer.call("PATCH", "/backends/b0", {"weight": 7, "max_connections": 9})
         assert (status, view["weight"], view["max_connections"]) == (200, 7, 9)
         assert (view["provenance"], view["patched"]) == ("file", ["max_connections", "weight"])
+        effective = loads(balancer.admin("/config")[1], {}).snapshot
+        assert {(one.id, one.weight) for one in effective.backends} == {("b0", 7), ("new", 1)}
+        assert "only" in {one.id for one in effective.rules}
         status, rule = balancer.call("PUT", "/routing-rules/only", {"path_prefix": "/x", "backends": ["b0"]})
         assert (status, rule["path_prefix"], rule["provenance"]) == (200, "/x", "api")
         assert asked(balancer, path="/new") == {"b0"}
@@ -277,6 +282,7 @@ def test_a_removed_backend_is_there_until_it_is_done(
         assert balancer.call("POST", "/backends", backend("two", second.port))[0] == 409
         view = balancer.call("GET", "/backends/two")[1]
         assert (view["status"], view["removed"]) == ("DRAINING", True)
+        assert b"port: %d\n" % second.port not in balancer.admin("/config")[1]
         assert balancer.call("PATCH", "/backends/two", {"weight": 2})[0] == 409
         done: list[Any] = []
         waiter = threading.Thread(

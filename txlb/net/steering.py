@@ -92,6 +92,12 @@ def _attach(sock: socket.socket, instructions: list[Instruction]) -> None:
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
     buffer = ctypes.create_string_buffer(code, len(code))
     filter_program = struct.pack("@HP", len(instructions), ctypes.addressof(buffer))  # struct sock_fprog
+    _install(sock, filter_program, buffer)
+
+
+def _install(sock: socket.socket, filter_program: bytes, buffer: object) -> None:
+    """``buffer``, to which the program points, is an argument so that it lives: compiled code lets go of a
+    local after its last use."""
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, filter_program)
 
 

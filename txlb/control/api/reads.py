@@ -52,8 +52,9 @@ async def metrics_answer(node: Node, reactor: IReactorThreads, request: IRequest
 
 
 async def config_answer(node: Node, reactor: IReactorThreads, request: IRequest) -> bytes:
-    """The effective configuration, as a file could say it."""
-    text = await deferToThreadPool(reactor, reactor.getThreadPool(), effective, node.snapshot)
+    """The effective configuration, as a file could say it: what is being removed is not in it."""
+    snapshot = node.configuration.composed.snapshot
+    text = await deferToThreadPool(reactor, reactor.getThreadPool(), effective, snapshot)
     request.setHeader(b"content-type", b"application/yaml; charset=utf-8")
     request.setHeader(b"cache-control", b"no-store")
     return text.encode("utf-8")
