@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import pytest_twisted
 from support.datagrams import received, udp_socket
 from support.dataplane import Net, network
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from txlb.net.datagram import BATCH, FULL_TURNS, BoundDatagrams, ConnectedDatagrams, Pace
+from txlb.net.hosting import HostedLoop
 from txlb.net.sockets import bind_udp
 
 
@@ -33,7 +37,7 @@ class Port(BoundDatagrams):
 class Link(ConnectedDatagrams):
     """Writes down what it hears."""
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net | HostedLoop) -> None:
         super().__init__(net.loop)
         self.heard: list[bytes] = []
         self.codes: list[int] = []
@@ -233,3 +237,22 @@ def test_where_nothing_leads_is_told_at_once(net: Net):
     link = Link(net)
     assert link.open("255.255.255.255", 9) == errno.EACCES  # broadcast
     assert link.sock is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_epoll_the_reactor_itself_watches():
+    hosted = HostedLoop(reactor, use_epoll=False)
+    hosted.start(lambda: None)
+    link = Link(hosted)
+    with udp_socket() as backend:
+        assert link.open(*backend.getsockname()) == 0
+        link.send(b"?")
+        ((_, flow),) = received(backend)
+        backend.sendto(b"!", flow)
+        for _ in range(500):
+            if link.heard:
+                break
+            await deferLater(reactor, 0.01)
+    assert link.heard == [b"!"]
+    link.close()
+    hosted.stop()
