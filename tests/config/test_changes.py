@@ -17,7 +17,8 @@ from txlb.config.changes import (
     remove_rule,
 )
 from txlb.config.load import parse
-from txlb.config.overlay import BACKEND, DRAIN, RULE, Composed, Entry, changed, compose, digest
+from txlb.config.objects import digest
+from txlb.config.overlay import BACKEND, DRAIN, RULE, Composed, Entry, changed, compose
 from txlb.errors import IdTaken, UnknownId
 
 FILE = parse(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from txlb.config.changes import (
     remove_rule,
 )
 from txlb.config.load import parse
+from txlb.config.objects import digest
 from txlb.config.overlay import (
     BACKEND,
     DRAIN,
@@ -30,9 +32,8 @@ from txlb.config.overlay import (
     Entry,
     changed,
     compose,
-    digest,
 )
-from txlb.core.model import Snapshot
+from txlb.core.model import AlgorithmSpec, Snapshot
 from txlb.errors import ConfigError, IdTaken, TxlbError, UnknownId
 
 
@@ -316,6 +317,32 @@ def test_a_backend_is_validated_like_the_files_with_every_error():
     problems = refused(lambda it: add_backend(it, {"id": "c d", "host": "http://x", "prot": 1, "weight": -1}))
     assert sorted(problem.split(":")[0] for problem in problems) == ["host", "id", "port", "prot", "weight"]
     assert any("did you mean port?" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda it: add_rule(it, {"host": "x", "backends": ["a"], "algorithm": "os:abort"}, "r"),
+        lambda it: add_rule(it, {"host": "x", "backends": ["a"], "algorithm": {"name": "os:abort"}}, "r"),
+        lambda it: add_backend(it, {**NEW, "health_check": {"type": "os:abort"}}),
+        lambda it: patch_backend(it, "a", {"health_check": {"type": "os:abort"}}),
+    ],
+)
+def test_the_api_chooses_no_classes(edit: Any):
+    [problem] = refused(edit)
+    assert "classes are for the file to name, and it does not name 'os:abort'" in problem
+
+
+def test_a_class_that_the_file_names_may_be_used():
+    mine = {"name": "txlb.core.algorithms.round_robin:RoundRobin"}
+    start = replace(AB, rules=(replace(AB.rules[0], algorithm=AlgorithmSpec(mine["name"])),))
+    composed = compose(start, {})
+    try:
+        changes = add_rule(composed, {"host": "x.test", "backends": ["a"], "algorithm": mine}, "r")
+    except ConfigError as error:
+        assert "classes are for the file" not in str(error)  # it may be no good for other reasons
+    else:
+        assert list(changes) == [(RULE, "r")]
 
 
 def test_a_rule_is_validated_with_the_rest():

@@ -14,20 +14,8 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
-from txlb.config.overlay import (
-    BACKEND,
-    DRAIN,
-    PATCH,
-    PUT,
-    REMOVE,
-    RULE,
-    Changes,
-    Composed,
-    Entry,
-    Spec,
-    digest,
-    spec_of,
-)
+from txlb.config.objects import Spec, digest, spec_of
+from txlb.config.overlay import BACKEND, DRAIN, PATCH, PUT, REMOVE, RULE, Changes, Composed, Entry
 from txlb.config.problems import Suggestions
 from txlb.config.values import shown
 from txlb.errors import ConfigError, IdTaken, UnknownId

@@ -10,36 +10,30 @@ Rules:
 * Entries are set aside, too, when they are no longer valid or clash with the file.
 * A rule that names a backend that is gone goes on without it, with a warning. So does a rule from the API
   without a listener that is gone; without any left it is set aside.
-* The digest leaves defaults out: it is the same after an upgrade that adds keys.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from txlb.config.certificates import PemFiles
-from txlb.config.consistency import backend_data, errors_of, rule_data
-from txlb.config.entries import Backend, RoutingRule
-from txlb.config.load import backend_spec, rule_spec
-from txlb.config.problems import Finding, Suggestions, show_path
-from txlb.config.validation import findings_of
+from txlb.config.consistency import errors_of
+from txlb.config.objects import BACKEND, RULE, Spec, data_of_object, digest, said, spec_of
+from txlb.config.problems import Finding
 from txlb.core.model import BackendSpec, RuleSpec, Snapshot
 from txlb.errors import ConfigError
 
-BACKEND, RULE, DRAIN = "backend", "rule", "drain"
+__all__ = ["BACKEND", "DRAIN", "PATCH", "PUT", "REMOVE", "RULE", "changed", "compose"]
+
+DRAIN = "drain"
 PUT, PATCH, REMOVE = "put", "patch", "remove"
 NAMES = {BACKEND: "backend", RULE: "routing rule", DRAIN: "drain of backend"}
 
 Key = tuple[str, str]  # kind and id
-Spec = Any  # BackendSpec or RuleSpec, as the kind says
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +96,6 @@ class Composed:
         return [key for key, entry in self.overlay.items() if entry.aside]
 
 
-def digest(kind: str, spec: Spec, file: Snapshot) -> str:
-    """What an entry remembers of the file's object that it was made over; "" for none."""
-    if spec is None:
-        return ""
-    data, model = _data(kind, spec, file), _MODELS[kind]
-    said = {
-        name: value
-        for name, value in data.items()
-        if value is not None and value != model.model_fields[name].default
-    }
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _file_digest(file: Snapshot) -> str:
     """Others for another file."""
     return hashlib.sha256(repr(replace(file, generation=0)).encode()).hexdigest()[:8]
@@ -153,17 +134,6 @@ def changed(composed: Composed, changes: Changes) -> Composed:
         if findings:
             raise ConfigError(_said(finding, result.snapshot, mine) for finding in findings)
     return result
-
-
-def spec_of(kind: str, data: Mapping[str, Any], file: Snapshot, folder: Path) -> Spec:
-    """The spec of an object beside those of ``file``; raises `ConfigError` with everything wrong with it."""
-    model = _MODELS[kind]
-    try:
-        valid: Any = model.model_validate(dict(data))
-    except ValidationError as error:
-        findings = findings_of(error, model, Suggestions())
-        raise ConfigError(_text(finding.path, finding.message) for finding in findings) from None
-    return _backend(valid, file, folder) if kind == BACKEND else rule_spec(valid, "")
 
 
 def _without_stale(file: Snapshot, overlay: Overlay) -> tuple[dict[Key, Entry], list[str]]:
@@ -220,7 +190,7 @@ def _merged(
         if then is not None and then[0] == entry and then[1] == over:
             spec = then[2]
         else:
-            data = entry.data if over is None else {**_data(kind, over, file), **entry.data}
+            data = entry.data if over is None else {**data_of_object(kind, over, file), **entry.data}
             try:
                 spec = spec_of(kind, {**data, "id": id}, file, folder)
             except ConfigError as error:
@@ -307,36 +277,12 @@ def _said(finding: Finding, snapshot: Snapshot, mine: Container[str]) -> str:
         r"routing_rules\[(\d+)\]", lambda at: f"routing rule {snapshot.rules[int(at[1])].id}", finding.message
     )
     if not kind:
-        return _text(finding.path, message)
+        return said(finding.path, message)
     rest = finding.path[2:]
     if kind == RULE and id in mine:
-        return _text(rest, message)
-    return _text((f"{NAMES[kind]} {id}", *rest), message)
-
-
-def _text(path: tuple[str | int, ...], message: str) -> str:
-    shown = show_path(path)
-    return f"{shown}: {message}" if shown else message
+        return said(rest, message)
+    return said((f"{NAMES[kind]} {id}", *rest), message)
 
 
 def _aside(key: Key, reason: str) -> str:
     return f"{NAMES[key[0]]} {key[1]}: the change made over the API is set aside: {reason}"
-
-
-def _backend(valid: Backend, file: Snapshot, folder: Path) -> BackendSpec:
-    spec = backend_spec(valid)
-    if valid.tls is None:
-        return spec
-    files = PemFiles(folder)
-    tls = files.backend(valid.tls, ("tls",))
-    if files.errors:
-        raise ConfigError(_text(finding.path, finding.message) for finding in files.errors)
-    return replace(spec, tls=tls)
-
-
-def _data(kind: str, spec: Spec, file: Snapshot) -> dict[str, Any]:
-    return _DATA[kind](spec, file)
-
-
-_MODELS: dict[str, type[BaseModel]] = {BACKEND: Backend, RULE: RoutingRule}
-_DATA: dict[str, Callable[[Any, Snapshot], dict[str, Any]]] = {BACKEND: backend_data, RULE: rule_data}
