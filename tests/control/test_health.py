@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
-from txlb.control.health import BATCH, LINES, TICK, HealthChecks, only_over_udp, over_http
+from txlb.control.health import BATCH, LINES, TICK, HealthChecks
 from txlb.core import health_counts as results
 from txlb.core.model import BackendSpec, ListenerSpec, OwnCheckSpec, RuleSpec, Snapshot
 
@@ -220,10 +220,6 @@ WEB: dict[str, Any] = {
 }
 
 
-def test_who_is_used_over_http() -> None:
-    assert over_http(Snapshot(**WEB)) == {"b", "both"}
-
-
 @pytest_twisted.ensureDeferred
 async def test_a_hang_behind_a_tcp_check_is_found_on_suspicion(here: Checks, backend: Backend) -> None:
     """The kernel accepts, and nobody answers; a connect alone would do for a check."""
@@ -305,17 +301,6 @@ async def test_off_is_healthy_and_not_probed(here: Checks, backend: Backend) -> 
     await pause(0.3)
     assert here.passed() == probes
     assert here.checks.is_healthy("b")
-
-
-def test_what_only_udp_listeners_use() -> None:
-    listeners = (ListenerSpec("dns", ("x",), "udp"), ListenerSpec("web", ("y",)))
-    rules = (
-        RuleSpec("dns", ("both", "udp"), ("dns",)),
-        RuleSpec("web", ("both", "web"), ("web",)),
-        RuleSpec("all", ("other",)),
-    )
-    assert only_over_udp(Snapshot(listeners=listeners, rules=rules)) == {"udp"}
-    assert only_over_udp(Snapshot(rules=rules)) == set()
 
 
 @pytest_twisted.ensureDeferred

@@ -20,7 +20,7 @@ import random
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,7 +29,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from txlb.config.health import own_probe
-from txlb.control.probes import Attempt, OwnProbe, Probe, SocketProbe, expected_of, preface_to, sign_of_life
+from txlb.control.checked import Checked, HealthView, only_over_udp, over_http, place
+from txlb.control.probes import OwnProbe, Probe, SocketProbe, expected_of, preface_to, sign_of_life
 from txlb.control.tls_probes import TlsProbe
 from txlb.core import health_counts as results
 from txlb.core.agenda import Agenda
@@ -46,34 +47,6 @@ TICK = 0.02
 BATCH = 200
 SLICE = 0.005
 LINES = 10
-
-
-@dataclass(frozen=True, slots=True)
-class HealthView:
-    """What is known of one backend, as JSON has it."""
-
-    healthy: bool = True
-    consecutive_failures: int = 0
-    max_consecutive_failures: int = 0
-    last_health_check_at: str | None = None
-    last_successful_check_at: str | None = None
-    last_reason: str | None = None
-
-
-class Checked:
-    """One backend under checks."""
-
-    __slots__ = ("attempt", "check", "deep", "health", "probe", "spec")
-
-    def __init__(
-        self, spec: BackendSpec, check: HealthCheckSpec, health: Health, probe: Probe | None
-    ) -> None:
-        self.spec = spec
-        self.check = check
-        self.health = health
-        self.probe = probe  # None: not probed
-        self.deep: Probe | None = None  # in its place while the backend is not plainly healthy
-        self.attempt: Attempt | None = None
 
 
 class HealthChecks(ProbeReceiver):
@@ -358,33 +331,6 @@ class HealthChecks(ProbeReceiver):
             return None
         moment = datetime.fromtimestamp(time.time() - (self._clock() - at), UTC)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def over_http(snapshot: Snapshot) -> set[str]:
-    """Ids of backends that HTTP listeners use."""
-    http = {listener.id for listener in snapshot.listeners if listener.protocol == "http"}
-    found: set[str] = set()
-    for rule in snapshot.rules:
-        if rule.listeners is None or not http.isdisjoint(rule.listeners):
-            found.update(rule.backends)
-    return found
-
-
-def only_over_udp(snapshot: Snapshot) -> set[str]:
-    """Ids of backends that are used, and by UDP listeners alone."""
-    udp = {listener.id for listener in snapshot.listeners if listener.protocol == "udp"}
-    used: set[str] = set()
-    others: set[str] = set()
-    if udp:
-        for rule in snapshot.rules:
-            over_udp = rule.listeners is not None and udp.issuperset(rule.listeners)
-            (used if over_udp else others).update(rule.backends)
-    return used - others
-
-
-def place(spec: BackendSpec) -> tuple[Any, ...]:
-    """What health belongs to, beside the id."""
-    return (spec.host, spec.port, spec.tls)
 
 
 def _own_key(check: HealthCheckSpec) -> tuple[str, tuple[Any, ...]]:
