@@ -9,6 +9,10 @@ from typing import Any
 
 import trustme
 
+from txlb.config.certificates import PemFiles
+from txlb.config.tls import BackendTls, Tls
+from txlb.core.model import BackendTlsSpec, TlsSpec
+
 
 class Authority:
     """A CA of the test's, and the files of what it signs."""
@@ -84,3 +88,93 @@ def get(sock: ssl.SSLSocket, host: str, path: str = "/", more: str = "") -> byte
     while piece := sock.recv(65536):
         data += piece
     return data
+
+
+class TlsPeer:
+    """The far end of a connection, in TLS, served by `support.dataplane.Net.turn`."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        name: str | None = None,
+        server: bool = False,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        sock.setblocking(False)
+        if name is None:
+            context.check_hostname = False
+        self.sock = context.wrap_socket(
+            sock, server, do_handshake_on_connect=False, server_hostname=name, session=session
+        )
+        self.data = b""
+        self.unsent = b""
+        self.reading = True
+        self.secure = False
+        self.ending = ""  # "notify", "cut" (without close_notify), "reset", or what OpenSSL says
+
+    def poll(self) -> bool:
+        """Go on as far as can be; whether anything happened."""
+        if self.sock.fileno() < 0 or self.ending not in ("", "notify"):
+            return False
+        try:
+            if not self.secure:
+                self.sock.do_handshake()
+                self.secure = True
+                return True
+            happened = False
+            while self.unsent:
+                self.unsent = self.unsent[self.sock.send(self.unsent[:65536]) :]
+                happened = True
+            while self.reading and not self.ending:
+                piece = self.sock.recv(65536)
+                if not piece:
+                    self.ending = "notify"
+                self.data += piece
+                happened = True
+            return happened
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except ssl.SSLZeroReturnError:
+            self.ending = "notify"
+        except ssl.SSLEOFError:
+            self.ending = "cut"
+        except ssl.SSLError as why:
+            self.ending = why.reason or "error"
+        except OSError:
+            self.ending = "reset"
+        return True
+
+    def send(self, data: bytes) -> None:
+        self.unsent += data
+
+    def notify(self) -> None:
+        """close_notify, then FIN."""
+        try:
+            self.sock.setblocking(False)
+            self.sock.unwrap()
+        except (OSError, ValueError):
+            pass
+        self.finish()
+
+    def finish(self) -> None:
+        """FIN without close_notify."""
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def spec_of(*pairs: dict[str, str], **settings: Any) -> TlsSpec:
+    """What the configuration loader makes of it."""
+    files = PemFiles("/")
+    spec = files.listener(Tls.model_validate({"certificates": pairs, **settings}), ())
+    assert files.errors == []
+    return spec
+
+
+def backend_spec(**settings: Any) -> BackendTlsSpec:
+    files = PemFiles("/")
+    spec = files.backend(BackendTls.model_validate(settings), ())
+    assert files.errors == []
+    return spec

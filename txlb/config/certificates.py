@@ -19,7 +19,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 
 from txlb.config import problems
 from txlb.config.problems import Finding
@@ -173,8 +173,8 @@ def certificate_of(chain: str, key: str, chain_pem: str, key_pem: str) -> Certif
         raise KeyProblem(f"{key} is not the key of the first certificate in {chain}")
     context = SSL.Context(SSL.TLS_METHOD)
     try:
-        context.use_certificate(crypto.X509.from_cryptography(leaf))
-        context.use_privatekey(crypto.PKey.from_cryptography_key(private))  # type: ignore[arg-type]
+        context.use_certificate(leaf)
+        context.use_privatekey(private)  # type: ignore[arg-type]
         context.check_privatekey()
     except SSL.Error as error:
         why = "; ".join(str(entry[2]) for entry in error.args[0]) or "no reason given"

@@ -8,8 +8,9 @@ Rules:
   poll sees them. At most `RECORDS` of them a wake-up.
 * Writes go on until all is taken or there is no room; what is left is retried with the same bytes in front.
 * What a read or a write waits for (OpenSSL may need the other direction) is what the loop is asked for.
-* Output ends with close_notify, behind everything that was written, then FIN. Input that ends without
-  close_notify is an end like any other, but `is_truncated` says so.
+* Output ends with close_notify, behind everything that was written, then FIN. A client's FIN without
+  close_notify is a half-close like any other; a backend's is an end of which `is_truncated` says that it may
+  have come too early (after it OpenSSL takes no more output).
 * Nothing is spliced: the kernel would move ciphertext.
 """
 

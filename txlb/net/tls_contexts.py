@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from OpenSSL import SSL, crypto
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
 
 from txlb.core.model import CertificateSpec, TlsSpec
 from txlb.net.tls import Handshake
@@ -125,6 +126,9 @@ class ServerTls:
         # Tickets resume without it, and it would grow with every client that takes none.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_timeout(TICKET_LIFETIME)
+        # FIN without close_notify is common among clients, and a half-close: without this OpenSSL would not
+        # let us send the answer.
+        context.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF)
         context.set_alpn_select_callback(_http_or_none if http else _none)
         if realm.ca:
             with as_file(realm.ca) as path:
@@ -182,8 +186,7 @@ def use(context: Any, certificate: CertificateSpec) -> None:
     """Have ``context`` show ``certificate`` with its own chain, beside those it has."""
     with as_file(certificate.chain_pem) as path:
         context.use_certificate_chain_file(path)
-    key = crypto.load_privatekey(crypto.FILETYPE_PEM, certificate.key_pem.encode("latin-1"), b"")
-    context.use_privatekey(key)
+    context.use_privatekey(load_pem_private_key(certificate.key_pem.encode("latin-1"), None))
     context.check_privatekey()
 
 
