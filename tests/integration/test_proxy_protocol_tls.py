@@ -28,7 +28,7 @@ class Recorder:
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.sock.getsockname()[1]
         self.headers: list[bytes] = []
-        self.thread = threading.Thread(target=self.serve)
+        self.thread = threading.Thread(target=self.serve, daemon=True)
         self.thread.start()
 
     def serve(self) -> None:
@@ -42,9 +42,14 @@ class Recorder:
                 reader = HeaderReader()
                 raw = b""
                 while b"\r\n\r\n" not in raw[reader.used :]:
-                    raw += sock.recv(65536)
+                    data = sock.recv(65536)
+                    if not data:
+                        break  # a health check: it connects, and that is all
+                    raw += data
                     reader = HeaderReader()
                     reader.feed(raw)
+                if b"\r\n\r\n" not in raw[reader.used :]:
+                    continue
                 self.headers.append(raw[: reader.used])
                 sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
 
