@@ -44,7 +44,7 @@ class Options(usage.Options):
 
     synopsis = "[options] txlb (--config=FILE | --demo) [--check]"
     longdesc = (
-        "Forward HTTP to backends as FILE says. SIGHUP loads FILE again and reopens the access log;"
+        "Forward HTTP, TCP and UDP to backends as FILE says. SIGHUP loads FILE again and reopens the access log;"
         " SIGTERM finishes requests in flight and ends, a second one ends at once."
     )
     optParameters = [["config", "c", None, "The configuration, YAML or JSON."]]

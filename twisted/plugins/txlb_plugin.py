@@ -3,5 +3,5 @@
 from twisted.application.service import ServiceMaker
 
 txlb = ServiceMaker(
-    "txlb", "txlb.service", "A load balancer for HTTP: twistd -n txlb --config=lb.yaml", "txlb"
+    "txlb", "txlb.service", "A load balancer for HTTP, TCP and UDP: twistd -n txlb --config=lb.yaml", "txlb"
 )
