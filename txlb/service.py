@@ -44,8 +44,8 @@ class Options(usage.Options):
 
     synopsis = "[options] txlb (--config=FILE | --demo) [--check]"
     longdesc = (
-        "Forward HTTP, TCP and UDP to backends as FILE says. SIGHUP loads FILE again and reopens the access log;"
-        " SIGTERM finishes requests in flight and ends, a second one ends at once."
+        "Forward HTTP, TCP and UDP to backends as FILE says. SIGHUP loads FILE again and reopens the access"
+        " log; SIGTERM finishes requests in flight and ends, a second one ends at once."
     )
     optParameters = [["config", "c", None, "The configuration, YAML or JSON."]]
     optFlags = [
