@@ -110,8 +110,11 @@ def test_a_backend_that_is_not_there_costs_nobody_a_connection(start_balancer: S
 
 def test_without_any_backend_the_client_is_reset(start_balancer: Start) -> None:
     balancer = start(start_balancer, free_port())
-    with balancer.connect() as wire:
-        assert wire.is_reset()
+    try:
+        with balancer.connect() as wire:
+            assert wire.is_reset()
+    except ConnectionResetError:
+        pass  # refusing took so little time that the client's connect() itself hears of the reset
     (line,) = balancer.logged()
     assert (line["termination"], line["reason"]) == ("SC", "connect_refused")
     assert balancer.metric("txlb_errors_total", kind="502") == 1
