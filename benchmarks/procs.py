@@ -42,10 +42,13 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def free_datagram_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Free for connections too: name servers take both."""
+    for _ in range(100):
+        port = free_port()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise BenchmarkError("no port is free for both TCP and UDP")
 
 
 class Process:
@@ -173,7 +176,8 @@ class Workshop:
                     return
                 except OSError:
                     time.sleep(0.05)
-        raise BenchmarkError(f"{name} answered no datagram within {within:.0f} s")
+        said = "\n".join(f"{process.name}: {process.tail(5)}" for process in self._processes)
+        raise BenchmarkError(f"{name} answered no datagram within {within:.0f} s:\n{said}")
 
     def write(self, name: str, text: str) -> Path:
         path = self.directory / name

@@ -173,7 +173,12 @@ def test_no_backend_reachable_is_502(start_balancer: Start) -> None:
 
 def test_a_stale_connection_is_noticed_before_it_is_used(balancer: Balancer, origin: Origin) -> None:
     def script(visit: Visit) -> None:
-        visit.send(echo(visit.request()))  # and closes
+        message = visit.request()
+        visit.sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_CORK, 1
+        )  # FIN comes with the answer, not after it
+        visit.send(echo(message))
+        visit.close()
 
     with origin.serving(script), balancer.connect() as client:
         for number in range(10):
