@@ -123,9 +123,12 @@ class TlsPeer:
                 self.secure = True
                 return True
             happened = False
-            while self.unsent:
-                self.unsent = self.unsent[self.sock.send(self.unsent[:65536]) :]
-                happened = True
+            try:
+                while self.unsent:
+                    self.unsent = self.unsent[self.sock.send(self.unsent[:65536]) :]
+                    happened = True
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                pass  # who does not take what we write may wait for us to read
             while self.reading and not self.ending:
                 piece = self.sock.recv(65536)
                 if not piece:

@@ -187,6 +187,9 @@ class TcpSession(TcpRecord):
         elif self.last_outcome == outcomes.CONNECT_REFUSED:
             self.settings.count_error(502)
             self._fail(ends.CONNECT_REFUSED)
+        elif self.last_outcome == outcomes.CONNECT_TLS:
+            self.settings.count_error(502)
+            self._fail(ends.CONNECT_TLS)
         else:
             self.settings.count_error(502)
             self._fail(ends.CONNECT_FAILED)
