@@ -87,7 +87,7 @@ def test_bulk_both_ways_is_the_same_at_the_other_end(
             peer.send(data)
             while len(peer.data) < len(data):
                 assert not peer.ending, (peer.ending, len(peer.data), txlb.log())
-                if not peer.poll():
+                if not peer.poll() and len(peer.data) < len(data):
                     writing = [peer.sock] if peer.unsent else []
                     select.select([peer.sock], writing, [], 10)
         finally:
