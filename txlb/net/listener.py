@@ -3,7 +3,7 @@
 Rules:
 
 * At most `ACCEPTS` connections a wake-up and socket, so that a flood of new clients does not
-  starve those already here.
+  starve those already here; fewer while they come one by one, so that none is asked for in vain.
 * At the limit, and when descriptors run out (EMFILE, ENFILE, ENOBUFS, ENOMEM), every socket
   of the gate leaves the set: nothing spins, nothing queued in the kernel is dropped. The
   gate opens again when a connection closes or after `PAUSE` seconds.
@@ -26,6 +26,7 @@ from txlb.net.loop import READ, Handler, Loop
 from txlb.net.timers import Timed
 
 ACCEPTS: Final = 32
+FULL: Final = 8  # wake-ups in a row that took all they may before the next may take more
 PAUSE: Final = 0.2
 SOCKET: Final[Any] = socket.SocketType
 STREAM: Final[Any] = int(socket.SOCK_STREAM)
@@ -136,6 +137,8 @@ class ListeningSocket(Serving):
     family: Any
     fd: int
     watched: bool
+    turn: int  # connections a wake-up, at most
+    full: int  # wake-ups in a row that took so many
 
     def __init__(self, gate: Gate, acceptor: Acceptor, sock: Any) -> None:
         super().__init__()
@@ -144,6 +147,8 @@ class ListeningSocket(Serving):
         self.sock = sock
         self.fd = sock.fileno()
         self.watched = False
+        self.turn = ACCEPTS
+        self.full = 0
         self.accept = sock._accept
         self.family = int(sock.family)
         if self.family in (socket.AF_INET, socket.AF_INET6):
@@ -177,7 +182,8 @@ class ListeningSocket(Serving):
 
     def ready(self, events: int) -> None:
         gate = self.gate
-        for _ in range(ACCEPTS):
+        taken = 0
+        for _ in range(self.turn):
             if gate.open >= gate.limit:
                 gate.pause(0.0)
                 return
@@ -186,12 +192,16 @@ class ListeningSocket(Serving):
             try:
                 fd, peer = self.accept()
             except BlockingIOError:
+                # Where clients come one by one, asking for another is in vain each time; epoll tells of it.
+                self.turn = max(1, taken)
+                self.full = 0
                 return
             except OSError as why:
                 if why.errno in SHORTAGE:
                     gate.pause(PAUSE)
                     return
                 continue  # that client is gone already (ECONNABORTED and the like)
+            taken += 1
             gate.open += 1
             sock = SOCKET(self.family, STREAM, 0, fd)
             try:
@@ -200,6 +210,10 @@ class ListeningSocket(Serving):
                 sock.close()
                 gate.closed()
                 raise
+        self.full += 1
+        if self.full == FULL:
+            self.full = 0
+            self.turn = min(ACCEPTS, self.turn * 2)
 
     def failed(self, why: BaseException) -> None:
         """An acceptor failed on one client; the others are served."""
