@@ -173,6 +173,20 @@ def test_a_side_lost_after_its_fin_has_what_it_sent_delivered(net: Net, from_cli
 
 
 @both_ways
+def test_who_is_closed_in_order_gets_fin_even_with_its_bytes_unread(net: Net, from_client: bool) -> None:
+    tunnel = Tunnel(net)
+    sender, receiver, _ = tunnel.sides(from_client)
+    sender.send(b"all")
+    sender.finish()
+    net.settle()
+    receiver.sock.send(b"unread")  # and in the same batch the sender is lost
+    (tunnel.relay.client_lost if from_client else tunnel.relay.backend_lost)()
+    net.loop.run_deferred()
+    net.settle()
+    assert (receiver.data, receiver.ending) == (b"all", "fin")
+
+
+@both_ways
 def test_silence_ends_it_with_resets(net: Net, from_client: bool) -> None:
     tunnel = Tunnel(net, idle_timeout=10.0)
     sender, receiver, _ = tunnel.sides(from_client)

@@ -7,7 +7,7 @@ from support.dataplane import Net, Recorder
 from twisted.internet.testing import StringTransport
 
 from txlb.errors import SendStalled
-from txlb.net.splice import PIPE_SIZE
+from txlb.net.splice import PIPE_SIZE, UNBOUNDED
 from txlb.net.splicing import SplicingTransport
 from txlb.net.stream import StreamTransport
 from txlb.net.transport import ForeignTransport
@@ -61,11 +61,36 @@ def test_they_come_between_what_is_written_before_and_after(net: Net) -> None:
     assert route.receiver.data == b"head middle tail"
 
 
-def test_it_does_not_start_while_something_waits(net: Net) -> None:
+def test_it_moves_nothing_while_something_waits(net: Net) -> None:
     route = Route(net)
     route.receiver.reading = False
     route.sink.write(BODY)
-    assert not route.splice(10)
+    assert route.sink.pending_size
+    assert route.splice(6)
+    route.sender.send(b"middle")
+    net.settle()
+    assert route.source_heard.spliced_bytes == 0
+    assert not net.turn(), "nothing spins"
+    route.receiver.reading = True
+    net.run_until(lambda: "spliced" in route.source_heard.heard)
+    net.settle()
+    assert route.receiver.data == BODY + b"middle"
+
+
+def test_an_unbounded_run_goes_on_until_it_is_thin(net: Net) -> None:
+    route = Route(net)
+    assert route.splice(UNBOUNDED)
+    route.sender.send(BODY)
+    net.run_until(lambda: len(route.receiver.data) == len(BODY))
+    net.settle()
+    route.sender.send(b"thin")
+    net.settle()
+    assert route.source.outgoing is None and len(net.loop.pipes.kept) == 1, "its pipe is free again"
+    route.sender.send(b"heard")
+    net.settle()
+    assert route.receiver.data + route.source_heard.data == BODY + b"thinheard"
+    assert route.source_heard.data.endswith(b"heard")
+    assert route.source_heard.heard == ["made", "spliced"]
 
 
 def test_one_at_a_time_on_either_side(net: Net) -> None:

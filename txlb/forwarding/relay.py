@@ -7,8 +7,10 @@ Rules (the truth table of closing states is docs/life-of-a-request.md):
 * FIN of one side becomes FIN to the other once everything before it is sent; the other
   direction goes on.
 * Both directions ended: both transports close in order. One side lost after its FIN: what it
-  sent is still delivered to the other, then that is closed too. Lost before: the other is
-  reset.
+  sent is still delivered to the other, then that is closed too, with FIN even if it has sent
+  more by then. Lost before: the other is reset.
+* What the kernel moves from one to the other (`Transport.splice_to`) is told by ``client_moved``
+  and ``backend_moved``: it counts, and is no silence.
 * No byte either way for ``idle_timeout`` seconds: both sides are aborted.
 """
 
@@ -62,6 +64,7 @@ class Relay(Timed):
 
     def start(self) -> None:
         """Tie them."""
+        self.client.discards = self.backend.discards = True
         self.client.registerProducer(self.backend, True)
         self.backend.registerProducer(self.client, True)
         self.loop.arm(self, self.idle_timeout)
@@ -75,6 +78,16 @@ class Relay(Timed):
         self.deadline = self.loop.now + self.idle_timeout
         self.bytes_out += len(data)
         self.client.write(data)
+
+    def client_moved(self, size: int) -> None:
+        """From the client to the backend, unseen."""
+        self.deadline = self.loop.now + self.idle_timeout
+        self.bytes_in += size
+
+    def backend_moved(self, size: int) -> None:
+        """From the backend to the client, unseen."""
+        self.deadline = self.loop.now + self.idle_timeout
+        self.bytes_out += size
 
     def client_finished(self) -> None:
         """FIN from the client."""

@@ -1,9 +1,11 @@
-"""Moving a counted run of bytes from one socket to another without copying it through here.
+"""Moving a run of bytes from one socket to another without copying it through here.
 
 Rules:
 
 * `Splice` moves exactly ``left`` bytes from ``source`` to ``sink`` through a pipe (splice(2)),
-  in order behind what was written to ``sink`` before: it starts only when nothing is pending.
+  in order behind what was written to ``sink`` before: it moves nothing while that is pending.
+* A run of `UNBOUNDED` bytes ends when it turns thin: when less than `THIN` bytes were there at once. So a
+  connection holds a pipe only while it moves much.
 * At most one pipe full waits: while the sink does not take it, the source is not read. The
   sink's send deadline applies as to any other write.
 * The owner hears of every advance, and once of the end. A source that ends early is told as
@@ -25,6 +27,8 @@ KEPT_PIPES: Final = 64
 F_SETPIPE_SZ: Final = 1031
 MOVE_NONBLOCK: Final = 3  # SPLICE_F_MOVE | SPLICE_F_NONBLOCK
 SPLICE_FROM: Final = 131072  # bytes still to come that make it worth while
+UNBOUNDED: Final = 1 << 62
+THIN: Final = 16384
 
 
 class Pipe:
@@ -92,6 +96,8 @@ class Splice:
     sink_fd: int
     left: int
     held: int
+    unbounded: bool
+    thin: bool
     move: Any
 
     def __init__(
@@ -104,6 +110,8 @@ class Splice:
         self.sink_fd = sink_fd
         self.left = size
         self.held = 0
+        self.unbounded = size == UNBOUNDED
+        self.thin = False
         self.move = os.splice
 
     def pull(self) -> int:
@@ -115,6 +123,7 @@ class Splice:
         moved: int = self.move(self.source_fd, pipe.writer, size, None, None, MOVE_NONBLOCK)
         self.left -= moved
         self.held += moved
+        self.thin = self.unbounded and moved < THIN
         return moved
 
     def push(self) -> int:

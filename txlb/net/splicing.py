@@ -1,10 +1,10 @@
-"""A stream transport that can hand a counted run of bytes to another in the kernel.
+"""A stream transport that can hand a run of bytes to another in the kernel.
 
 Rules:
 
 * While it is a source, what arrives goes to the sink unseen; the protocol hears how much
   (`StreamProtocol.spliced`), and of the end as ever.
-* While the sink does not take what the pipe holds, the source is not read.
+* While the sink does not take what the pipe holds, or what was written to it before, the source is not read.
 * Whatever ends one of the two ends the splice; bytes still in the pipe are then lost, as
   bytes in a send buffer are.
 """
@@ -41,7 +41,7 @@ class SplicingTransport(StreamTransport):
         """Move the next ``size`` bytes that arrive here to ``sink``; False if that cannot be."""
         if not isinstance(sink, SplicingTransport):
             return False
-        if sink.pending_size or sink.incoming is not None or sink.write_closed or self.outgoing is not None:
+        if sink.incoming is not None or sink.write_closed or self.outgoing is not None:
             return False
         if not self.connected or not sink.connected or self.closing or sink.disconnecting:
             return False
@@ -53,6 +53,8 @@ class SplicingTransport(StreamTransport):
         self.spliced_to = sink
         sink.incoming = splice
         sink.spliced_from = self
+        if sink.pending_size:
+            self._update()
         return True
 
     # -- events -----------------------------------------------------------------------
@@ -66,18 +68,27 @@ class SplicingTransport(StreamTransport):
     def _writable(self) -> None:
         if self.pending_size:
             self._flush()
+            source = self.spliced_from
+            if source is not None and not self.pending_size:
+                source._update()
         elif self.incoming is not None:
             self._push(self.incoming)
 
     def _wanted(self) -> int:
         wanted = super()._wanted()
-        if self.outgoing is not None and self.outgoing.held:
+        if self.outgoing is not None and (self.outgoing.held or self._must_wait()):
             wanted &= WRITE
         if self.incoming is not None and self.incoming.held:
             wanted |= WRITE
         return wanted
 
+    def _must_wait(self) -> bool:
+        sink = self.spliced_to
+        return sink is not None and sink.pending_size > 0
+
     def _pull(self, splice: Splice) -> None:
+        if splice.held or self._must_wait():
+            return  # an event from before it was so
         try:
             moved = splice.pull()
         except BlockingIOError:
@@ -118,7 +129,7 @@ class SplicingTransport(StreamTransport):
                 self._watch_progress()
         else:
             self.deadline = 0.0
-            if not splice.left:
+            if not splice.left or splice.thin:
                 source._end_splice()
                 source._update()
                 self._update()

@@ -14,6 +14,8 @@ Rules:
 * At most one `recv` of up to `READ_MAX` bytes a wake-up.
 * `loseConnection` and `abortConnection` take effect when the running batch is over, so a
   protocol never hears ``connectionLost`` from inside its own call.
+* The kernel makes RST of a close with unread bytes, and the peer may lose what it was sent. A transport that
+  ``discards`` reads them first, `DISCARD_READS` times at most.
 * End of input is a half-close: the protocol hears ``readConnectionLost`` and may go on
   writing. A reset or a failed write is ``connectionLost``, heard exactly once.
 * What reads, writes and ends output (`_receive`, `_transmit`, `_finish_output`) may be overridden: TLS
@@ -42,6 +44,7 @@ HIGH_WATER: Final = 65536
 READ_MIN: Final = 16384
 READ_MAX: Final = 131072
 SEND_PROGRESS: Final = 16384
+DISCARD_READS: Final = 8
 READ_FROM: Final[Any] = os.read  # a third cheaper to call than socket.recv and socket.send
 WRITE_TO: Final[Any] = os.write
 PEEK: Final = int(socket.MSG_PEEK)
@@ -361,7 +364,19 @@ class StreamTransport(Transport):
                 pass
             self._lost(STALLED if self.stalled else ABORTED)
         else:
+            if self.discards and not self.read_closed:
+                self._discard()
             self._lost(DONE)
+
+    def _discard(self) -> None:
+        # Our FIN goes first: what the peer sends once it has that is its own affair.
+        self._shutdown_write()
+        try:
+            for _ in range(DISCARD_READS):
+                if not self._receive(READ_MAX):
+                    return
+        except OSError:
+            pass
 
     def _lost(self, reason: Any) -> None:
         if not self.connected:

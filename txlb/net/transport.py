@@ -29,6 +29,7 @@ class Transport(Handler):
     active_at: float  # when bytes last moved
     taken: int  # bytes received
     given: int  # bytes sent
+    discards: bool  # read what is there before closing in order: unread bytes would turn FIN into RST
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,6 +39,7 @@ class Transport(Handler):
         self.active_at = 0.0
         self.taken = 0
         self.given = 0
+        self.discards = False
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError
@@ -68,7 +70,10 @@ class Transport(Handler):
         raise NotImplementedError
 
     def splice_to(self, sink: Transport, size: int, owner: StreamProtocol) -> bool:
-        """Have the next ``size`` bytes moved to ``sink`` by the kernel; False: not here."""
+        """Have the next ``size`` bytes moved to ``sink`` by the kernel; False: not here.
+
+        `txlb.net.splice.UNBOUNDED`: as long as it comes in large pieces.
+        """
         return False
 
     def is_backed_up(self) -> bool:
@@ -118,7 +123,7 @@ class StreamProtocol(Timed):
         """``size`` bytes more have left our connection towards the sink of `Transport.splice_to`."""
 
     def splice_ended(self) -> None:
-        """All of them have reached the sink."""
+        """All of them have reached the sink; of an unbounded run: what comes next is heard again."""
 
     def pauseProducing(self) -> None:
         """More than the high-water mark waits: write no more for now."""

@@ -244,6 +244,53 @@ def test_a_slow_reader_stops_the_other_from_being_read() -> None:
         here.net.run_until(lambda: len(client.data) == 16 << 20)
 
 
+@pytest.mark.parametrize("from_client", [True, False])
+def test_bulk_is_moved_by_the_kernel_counted_and_ends_as_ever(from_client: bool) -> None:
+    data = bytes(range(256)) * 65536
+    with stage() as here:
+        client, backend = here.pair()
+        sender, receiver = (client, backend) if from_client else (backend, client)
+        sender.send(data)
+        here.net.run_until(lambda: here.net.loop.pipes.kept or len(receiver.data) == len(data))
+        here.net.run_until(lambda: len(receiver.data) == len(data))
+        receiver.send(b"the other direction goes on")
+        here.net.settle()
+        assert sender.take() == b"the other direction goes on"
+        sender.send(b"thin again")
+        sender.finish()
+        here.net.settle()
+        assert receiver.take() == data + b"thin again"
+        assert (receiver.ending, sender.ending) == ("fin", "")
+        receiver.finish()
+        here.net.settle()
+        assert sender.ending == "fin"
+        assert len(here.net.loop.pipes.kept) == 1, "it was spliced"
+        record = here.record()
+        counts = [len(data) + 10, 27]
+        assert [record["bytes_in"], record["bytes_out"]] == (counts if from_client else counts[::-1])
+        assert here.backends[0].bytes_out == record["bytes_in"]
+        assert here.backends[0].bytes_in == record["bytes_out"]
+
+
+@pytest.mark.parametrize("first", ["client", "backend"])
+@pytest.mark.parametrize("resets", ["sender", "receiver"])
+def test_a_reset_in_the_middle_of_bulk(first: str, resets: str) -> None:
+    with stage() as here:
+        client, backend = here.pair()
+        sender, receiver = (client, backend) if first == "client" else (backend, client)
+        receiver.reading = False
+        sender.send(bytes(64 << 20))
+        here.net.settle()
+        assert sender.unsent
+        assert not here.net.turn(), "nothing spins"
+        (sender if resets == "sender" else receiver).reset()
+        receiver.reading = True
+        other = receiver if resets == "sender" else sender
+        other.unsent = b""  # its own write would meet the reset first, and swallow it
+        here.net.run_until(lambda: other.ending)
+        assert other.ending == "reset"
+
+
 def test_a_proxy_header_comes_first() -> None:
     with stage() as here:
         here.backends[0].proxy_protocol = 1

@@ -8,6 +8,8 @@ Rules:
   has lost nothing, for what it sends meanwhile is kept, up to `HIGH_WATER` bytes; then it is read no
   further.
 * What was sent to a backend is never sent to another.
+* A direction that fills the largest read is bulk: the kernel moves it (`Transport.splice_to`) as long as it
+  is; nothing of that passes through here but its size.
 * The lease is released once, with its outcome; the session is counted and logged once.
 * Without a backend the client gets RST, as it does when its backend is lost: cut short must not look whole.
 """
@@ -26,7 +28,8 @@ from txlb.errors import SendStalled
 from txlb.forwarding.relay import Relay
 from txlb.forwarding.tcp.record import TcpRecord
 from txlb.net.connector import Connecting, Receiver
-from txlb.net.stream import HIGH_WATER, StreamTransport
+from txlb.net.splice import UNBOUNDED
+from txlb.net.stream import HIGH_WATER, READ_MAX, StreamTransport
 from txlb.net.transport import StreamProtocol
 
 if TYPE_CHECKING:
@@ -83,8 +86,17 @@ class BackendStream(StreamProtocol):
         self.backend.touch()
 
     def dataReceived(self, data: bytes) -> None:
-        self.backend.bytes_in += len(data)
+        size = len(data)
+        self.backend.bytes_in += size
         self.session.from_backend(data)
+        if size >= READ_MAX:
+            self.transport.splice_to(self.session.client.transport, UNBOUNDED, self)
+
+    def spliced(self, size: int) -> None:
+        self.backend.bytes_in += size
+        relay = self.session.relay
+        if relay is not None:
+            relay.backend_moved(size)
 
     def readConnectionLost(self) -> None:
         relay = self.session.relay
@@ -218,6 +230,8 @@ class TcpSession(TcpRecord):
         relay = self.relay
         if relay is not None:
             relay.from_client(data)
+            if len(data) >= READ_MAX:
+                self.client.transport.splice_to(relay.backend, UNBOUNDED, self.client)
             return
         if self.ended:
             return
