@@ -334,3 +334,26 @@ def test_the_queue_is_served_while_others_hold_the_limit_for_a_moment(net: Net, 
         while here.acceptor.socks:
             here.hang_up()
         assert time.monotonic() < deadline
+
+
+def test_where_clients_come_one_by_one_none_is_asked_for_in_vain(hall: Any) -> None:
+    here = hall()
+    listening = here.listening[0]
+    asked = 0
+    accept = listening.accept
+
+    def counting() -> Any:
+        nonlocal asked
+        asked += 1
+        return accept()
+
+    listening.accept = counting
+    for _ in range(3):
+        here.call()
+        here.net.settle()
+    assert here.served == 3
+    assert asked == 4  # the first time it found that there was no second
+    here.call(100)
+    here.net.settle()
+    assert here.served == 103
+    assert listening.turn > 1  # a flood is taken in larger steps again
