@@ -13,6 +13,7 @@ from .health_checks import health_checks
 from .idle_memory import idle_memory
 from .latency import http_latency
 from .many_backends import http_many_backends
+from .slow_clients import slow_clients
 from .streams import tcp_bulk, tcp_close, tcp_keepalive
 from .tls import https_bulk, https_handshake, https_keepalive
 
@@ -23,6 +24,7 @@ SCENARIOS: dict[str, Callable[[Bench], list[Table]]] = {
     "http-upload": http_upload,
     "http-latency": http_latency,
     "idle-memory": idle_memory,
+    "slow-clients": slow_clients,
     "tcp-keepalive": tcp_keepalive,
     "tcp-close": tcp_close,
     "tcp-bulk": tcp_bulk,

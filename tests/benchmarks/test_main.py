@@ -37,10 +37,10 @@ def test_streams_and_datagrams_are_measured_too(capsys: pytest.CaptureFixture[st
 @pytest.mark.integration(needs="nginx,haproxy,wrk,h2load")
 def test_a_quick_run_measures_real_peers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     found = tmp_path / "found.json"
-    scenarios = ["http-close", "http-latency", "idle-memory"]
+    scenarios = ["http-close", "http-latency", "idle-memory", "slow-clients"]
     assert main([*scenarios, "--quick", "--proxies", "haproxy,nginx", "--json", str(found)]) == 0
     tables = json.loads(found.read_text())["tables"]
-    assert len(tables) == 3
+    assert len(tables) == 4
     for table in tables:
         assert {"haproxy", "nginx"} <= {row["proxy"] for row in table["rows"]}
     assert "CPU ÷ best peer" in capsys.readouterr().out

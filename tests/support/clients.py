@@ -46,7 +46,13 @@ class Clients:
         return max(self.seconds)
 
     def percentile(self, share: float) -> float:
+        """Seconds that this share of the answers did not exceed."""
         return sorted(self.seconds)[int(len(self.seconds) * share)]
+
+    def forget_times(self) -> None:
+        """`seconds` begins anew; `outcomes` go on."""
+        with self._lock:
+            self.seconds.clear()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
