@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.dataplane import Net, Peer, network
+from support.dataplane import Lines, Net, Peer, network
+from twisted.internet.error import ConnectionLost
 
+from txlb.core import outcome as outcomes
+from txlb.core import termination as ends
+from txlb.core.backend import Backend
+from txlb.forwarding.access_log import AccessLog
+from txlb.forwarding.listener import Listener
 from txlb.forwarding.relay import Relay, RelayOwner
 from txlb.net.stream import HIGH_WATER, READ_MAX, StreamTransport
 from txlb.net.transport import StreamProtocol
@@ -27,7 +34,7 @@ class Side(StreamProtocol):
         self.heard[1]()
 
     def connectionLost(self, reason: Any) -> None:
-        self.heard[2]()
+        self.heard[2](reason.value)
 
 
 class Tunnel(RelayOwner):
@@ -35,18 +42,22 @@ class Tunnel(RelayOwner):
 
     def __init__(self, net: Net, idle_timeout: float = 60.0) -> None:
         self.net = net
-        self.endings: list[bool] = []
+        self.endings: list[int] = []
+        self.listener = Listener("db", net.loop, AccessLog(Lines(), "json", "worker-1", time.time))
+        self.server = Backend("b", "127.0.0.1", "127.0.0.1", 1)
         client, backend = Side(), Side()
         self.near_client, self.client = net.connect(client)
         self.near_backend, self.backend = net.connect(backend)
-        self.relay = Relay(net.loop, self, self.near_client, self.near_backend, idle_timeout)
+        self.relay = Relay(
+            self, self.listener, self.server, self.near_client, self.near_backend, idle_timeout
+        )
         relay = self.relay
         client.heard = (relay.from_client, relay.client_finished, relay.client_lost)
         backend.heard = (relay.from_backend, relay.backend_finished, relay.backend_lost)
         relay.start()
 
-    def relay_ended(self, timed_out: bool) -> None:
-        self.endings.append(timed_out)
+    def relay_ended(self) -> None:
+        self.endings.append(self.relay.termination)
 
     def sides(self, from_client: bool) -> tuple[Peer, Peer, StreamTransport]:
         """Who sends, who receives, and our transport to the latter."""
@@ -76,7 +87,10 @@ def test_what_one_side_sends_the_other_gets(net: Net, from_client: bool) -> None
     net.run_until(lambda: len(receiver.data) == len(BIG))
     assert receiver.data == BIG
     relay = tunnel.relay
-    assert (relay.bytes_in, relay.bytes_out) == ((len(BIG), 0) if from_client else (0, len(BIG)))
+    moved = (len(BIG), 0) if from_client else (0, len(BIG))
+    assert (relay.bytes_in, relay.bytes_out) == moved
+    assert (tunnel.listener.bytes_in, tunnel.listener.bytes_out) == moved, "counted while it runs"
+    assert tunnel.server.bytes_out == moved[0]
 
 
 @both_ways
@@ -128,8 +142,7 @@ def test_both_fins_close_both_in_order(net: Net, from_client: bool) -> None:
     net.settle()
     assert (sender.data, receiver.data) == (b"two", b"one")
     assert sender.ending == receiver.ending == "fin"
-    assert tunnel.is_gone() and tunnel.endings == [False]
-    assert not tunnel.relay.backend_broke
+    assert tunnel.is_gone() and tunnel.endings == [ends.NORMAL]
 
 
 @both_ways
@@ -141,8 +154,9 @@ def test_a_reset_resets_the_other(net: Net, from_client: bool) -> None:
     sender.reset()
     net.settle()
     assert receiver.data == b"before" and receiver.ending == "reset"
-    assert tunnel.is_gone() and tunnel.endings == [False]
-    assert tunnel.relay.backend_broke is not from_client
+    assert tunnel.is_gone()
+    assert tunnel.endings == [ends.CLIENT_ABORT_TUNNEL if from_client else ends.BACKEND_RESET_TUNNEL]
+    assert tunnel.relay.outcome == (outcomes.OK if from_client else outcomes.RESET)
 
 
 @both_ways
@@ -168,8 +182,8 @@ def test_a_side_lost_after_its_fin_has_what_it_sent_delivered(net: Net, from_cli
     assert (len(receiver.data), receiver.ending) == (len(sent), "fin")
     assert receiver.data == sent
     net.run_until(tunnel.is_gone)
-    assert tunnel.endings == [False]
-    assert not tunnel.relay.backend_broke
+    assert tunnel.endings == [ends.CLIENT_ABORT_TUNNEL if from_client else ends.BACKEND_RESET_TUNNEL]
+    assert tunnel.relay.outcome == outcomes.OK
 
 
 @both_ways
@@ -180,7 +194,7 @@ def test_who_is_closed_in_order_gets_fin_even_with_its_bytes_unread(net: Net, fr
     sender.finish()
     net.settle()
     receiver.sock.send(b"unread")  # and in the same batch the sender is lost
-    (tunnel.relay.client_lost if from_client else tunnel.relay.backend_lost)()
+    (tunnel.relay.client_lost if from_client else tunnel.relay.backend_lost)(ConnectionLost())
     net.loop.run_deferred()
     net.settle()
     assert (receiver.data, receiver.ending) == (b"all", "fin")
@@ -196,19 +210,19 @@ def test_silence_ends_it_with_resets(net: Net, from_client: bool) -> None:
         net.settle()
     assert tunnel.endings == []
     net.elapse(11.0)
-    assert tunnel.endings == [True]
+    assert tunnel.endings == [ends.TUNNEL_IDLE]
     assert sender.ending == receiver.ending == "reset" and tunnel.is_gone()
 
 
 def test_abort_ends_both_and_is_told_once(net: Net) -> None:
     tunnel = Tunnel(net)
-    tunnel.relay.abort()
-    tunnel.relay.abort()
+    tunnel.relay.abort(ends.SHUTDOWN)
+    tunnel.relay.abort(ends.TUNNEL_IDLE)
     net.settle()
     assert tunnel.client.ending == tunnel.backend.ending == "reset"
-    assert tunnel.is_gone() and tunnel.endings == [False]
+    assert tunnel.is_gone() and tunnel.endings == [ends.SHUTDOWN]
     net.elapse(100.0)
-    assert tunnel.endings == [False]
+    assert tunnel.endings == [ends.SHUTDOWN]
 
 
 def test_the_end_while_one_is_paused() -> None:
@@ -220,5 +234,5 @@ def test_the_end_while_one_is_paused() -> None:
         assert tunnel.near_client.paused
         tunnel.backend.reset()
         net.settle()
-        assert tunnel.is_gone() and tunnel.endings == [False]
+        assert tunnel.is_gone() and tunnel.endings == [ends.BACKEND_RESET_TUNNEL]
         net.settle()

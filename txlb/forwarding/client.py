@@ -1,4 +1,4 @@
-"""A client's connection, as the plane sees it whatever the protocol.
+"""A client's connection, and one to a backend, as the plane sees them whatever the protocol.
 
 Rules:
 
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
+from txlb.core.backend import Backend
 from txlb.core.proxy_announcement import Announced, TlsFacts, announce
 from txlb.net.tls import TlsTransport
 from txlb.net.transport import StreamProtocol
@@ -117,3 +118,14 @@ class ClientProtocol(StreamProtocol):
         header = announce(version, who)
         self.announced = Announcement(version, ip, header)
         return header
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class BackendProtocol(StreamProtocol):
+    """Base of what is spoken on connections to backends."""
+
+    backend: Backend
+
+    def cut_off(self) -> None:
+        """The end of a drain: what it still carries is given up."""
+        raise NotImplementedError

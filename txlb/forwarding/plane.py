@@ -31,7 +31,7 @@ from txlb.core.standing import Standing
 from txlb.forwarding.access_log import AccessLog, open_access_log
 from txlb.forwarding.beginning import Beginning
 from txlb.forwarding.board import Board
-from txlb.forwarding.client import ClientProtocol
+from txlb.forwarding.client import BackendProtocol, ClientProtocol
 from txlb.forwarding.connections import client_connections
 from txlb.forwarding.descriptors import share
 from txlb.forwarding.draining import Drains
@@ -270,9 +270,15 @@ class ForwardingPlane:
             for protocol in self._clients():
                 if protocol.backend_id() in overdue:
                     protocol.cut_off()
+            self._loop.run_deferred()
             for handler in list(self._loop.handlers.values()):
-                if isinstance(handler, BackendDatagrams) and handler.flow.backend_id() in overdue:
-                    handler.flow.leave_backend()
+                if isinstance(handler, BackendDatagrams):
+                    if handler.flow.backend_id() in overdue:
+                        handler.flow.leave_backend()
+                elif isinstance(handler, StreamTransport):
+                    side = handler.protocol  # its client is gone, and it takes the rest
+                    if isinstance(side, BackendProtocol) and side.backend.id in overdue:
+                        side.cut_off()
             self._loop.run_deferred()
 
     # -- listening ----------------------------------------------------------------------------

@@ -34,6 +34,8 @@ class Record(RelayOwner):
     tries: int  # of them, those that came to nothing
     bytes_in: int
     bytes_out: int
+    counted_in: int  # of them, what its listener has counted already
+    counted_out: int
     termination: int
 
     def __init__(self, listener: str, client_ip: str, client_port: int, now: float) -> None:
@@ -49,6 +51,8 @@ class Record(RelayOwner):
         self.tries = 0
         self.bytes_in = 0
         self.bytes_out = 0
+        self.counted_in = 0
+        self.counted_out = 0
         self.termination = ends.NORMAL
 
     @property

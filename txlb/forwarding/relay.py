@@ -1,6 +1,6 @@
 """Relay: bytes both ways between two transports, with half-close.
 
-Rules (the truth table of closing states is docs/life-of-a-request.md):
+Rules (the truth table of closing states is in docs/tcp.md):
 
 * What one side sends is written to the other; each side is paused while the other does not
   take it (producers, registered both ways).
@@ -8,26 +8,43 @@ Rules (the truth table of closing states is docs/life-of-a-request.md):
   direction goes on.
 * Both directions ended: both transports close in order. One side lost after its FIN: what it
   sent is still delivered to the other, then that is closed too, with FIN even if it has sent
-  more by then. Lost before: the other is reset.
-* What the kernel moves from one to the other (`Transport.splice_to`) is told by ``client_moved``
-  and ``backend_moved``: it counts, and is no silence.
+  more by then; nobody takes that any more. Lost before: the other is reset.
+* It has ended when both transports are gone. What ended it is the first loss that was not in order.
+* A direction that fills the largest read is bulk: the kernel moves it (`Transport.splice_to`) as long as it
+  is; of that only the size is heard.
+* Bytes are counted when they move, on the listener and on the backend.
 * No byte either way for ``idle_timeout`` seconds: both sides are aborted.
 """
 
 from __future__ import annotations
 
-from mypy_extensions import mypyc_attr
+from typing import Final
 
+from mypy_extensions import mypyc_attr
+from twisted.internet.error import ConnectionClosed, ConnectionDone
+
+from txlb.core import outcome as outcomes
+from txlb.core import termination as ends
+from txlb.core.backend import Backend
+from txlb.errors import SendStalled
+from txlb.forwarding.listener import Listener
 from txlb.net.loop import Loop
+from txlb.net.splice import UNBOUNDED
+from txlb.net.stream import READ_MAX
 from txlb.net.timers import Timed
-from txlb.net.transport import Transport
+from txlb.net.transport import StreamProtocol, Transport
+
+IN_ORDER: Final = 0
+STALLED: Final = 1
+BROKEN: Final = 2
+FAULT: Final = 3
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RelayOwner:
     """Who wants to know when a relay has ended."""
 
-    def relay_ended(self, timed_out: bool) -> None:
+    def relay_ended(self) -> None:
         """Called once."""
 
 
@@ -36,6 +53,8 @@ class Relay(Timed):
 
     loop: Loop
     owner: RelayOwner
+    listener: Listener
+    server: Backend
     client: Transport
     backend: Transport
     idle_timeout: float
@@ -43,15 +62,27 @@ class Relay(Timed):
     bytes_out: int
     client_done: bool
     backend_done: bool
-    backend_broke: bool  # it was lost before its FIN, and that is how the relay ended
+    client_gone: bool
+    backend_gone: bool
+    termination: int  # as in `txlb.core.termination`
+    outcome: int  # what it says of the backend
     ended: bool
 
     def __init__(
-        self, loop: Loop, owner: RelayOwner, client: Transport, backend: Transport, idle_timeout: float
+        self,
+        owner: RelayOwner,
+        listener: Listener,
+        server: Backend,
+        client: Transport,
+        backend: Transport,
+        idle_timeout: float,
     ) -> None:
+        """``client`` came by ``listener``, ``backend`` leads to ``server``."""
         super().__init__()
-        self.loop = loop
+        self.loop = listener.loop
         self.owner = owner
+        self.listener = listener
+        self.server = server
         self.client = client
         self.backend = backend
         self.idle_timeout = idle_timeout
@@ -59,7 +90,10 @@ class Relay(Timed):
         self.bytes_out = 0
         self.client_done = False
         self.backend_done = False
-        self.backend_broke = False
+        self.client_gone = False
+        self.backend_gone = False
+        self.termination = ends.NORMAL
+        self.outcome = outcomes.OK
         self.ended = False
 
     def start(self) -> None:
@@ -69,25 +103,44 @@ class Relay(Timed):
         self.backend.registerProducer(self.client, True)
         self.loop.arm(self, self.idle_timeout)
 
+    # -- bytes ------------------------------------------------------------------------------
+
     def from_client(self, data: bytes) -> None:
-        self.deadline = self.loop.now + self.idle_timeout
-        self.bytes_in += len(data)
+        if self.backend_gone:
+            return
+        size = len(data)
+        self.client_moved(size)
         self.backend.write(data)
+        if size >= READ_MAX:
+            self.client.splice_to(self.backend, UNBOUNDED, FromClient(self))
 
     def from_backend(self, data: bytes) -> None:
-        self.deadline = self.loop.now + self.idle_timeout
-        self.bytes_out += len(data)
+        if self.client_gone:
+            return
+        size = len(data)
+        self.backend_moved(size)
         self.client.write(data)
+        if size >= READ_MAX:
+            self.backend.splice_to(self.client, UNBOUNDED, FromBackend(self))
 
     def client_moved(self, size: int) -> None:
-        """From the client to the backend, unseen."""
+        """From the client to the backend."""
         self.deadline = self.loop.now + self.idle_timeout
         self.bytes_in += size
+        self.listener.bytes_in += size
+        self.listener.touched = True
+        self.server.bytes_out += size
+        self.server.touch()
 
     def backend_moved(self, size: int) -> None:
-        """From the backend to the client, unseen."""
+        """From the backend to the client; that the backend sent them is counted where they are read."""
         self.deadline = self.loop.now + self.idle_timeout
         self.bytes_out += size
+        self.listener.bytes_out += size
+        self.listener.touched = True
+        self.server.touch()
+
+    # -- endings ----------------------------------------------------------------------------
 
     def client_finished(self) -> None:
         """FIN from the client."""
@@ -101,47 +154,113 @@ class Relay(Timed):
         self.client.loseWriteConnection()
         self._check()
 
-    def client_lost(self) -> None:
-        """The client's connection is gone; the backend gets what it had sent."""
-        if not self.ended:
-            if self.client_done:
-                self.backend.loseConnection()
+    def client_lost(self, why: object) -> None:
+        """The client's connection is gone; the backend gets what it had sent if that ended with FIN."""
+        if self.client_gone:
+            return
+        self.client_gone = True
+        kind = kind_of(why)
+        if kind != IN_ORDER and self.termination == ends.NORMAL:
+            if kind == STALLED:
+                self.termination = ends.SEND_TIMEOUT
+                self.listener.errors_send_timeout += 1
+            elif kind == BROKEN:
+                self.termination = ends.CLIENT_ABORT_TUNNEL
+                self.listener.errors_client_abort += 1
             else:
-                self.backend.abortConnection()
-            self._end(False)
+                self.termination = ends.INTERNAL_ERROR
+                self.listener.errors_internal += 1
+            self.listener.touched = True
+        if self.backend_gone:
+            self._end()
+        else:
+            self._leave(self.backend, self.client_done)
 
-    def backend_lost(self) -> None:
-        """The backend's connection is gone; the client gets what it had sent."""
-        if not self.ended:
-            if self.backend_done:
-                self.client.loseConnection()
+    def backend_lost(self, why: object) -> None:
+        """The backend's connection is gone; the client gets what it had sent if that ended with FIN."""
+        if self.backend_gone:
+            return
+        self.backend_gone = True
+        kind = kind_of(why)
+        if kind != IN_ORDER and self.termination == ends.NORMAL:
+            if kind == STALLED:
+                self.termination = ends.BACKEND_SEND_TIMEOUT
+                self.outcome = outcomes.TIMEOUT
+            elif kind == BROKEN:
+                self.termination = ends.BACKEND_RESET_TUNNEL
+                if not self.backend_done:
+                    self.outcome = outcomes.RESET
             else:
-                self.backend_broke = True
-                self.client.abortConnection()
-            self._end(False)
+                self.termination = ends.INTERNAL_ERROR
+                self.outcome = outcomes.UNUSED
+                self.listener.errors_internal += 1
+                self.listener.touched = True
+        if self.client_gone:
+            self._end()
+        else:
+            self._leave(self.client, self.backend_done)
+
+    def _leave(self, other: Transport, whole: bool) -> None:
+        # The one that is gone no longer resumes it; what it sends now is read and dropped.
+        if whole:
+            other.resumeProducing()
+            other.loseConnection()
+        else:
+            other.abortConnection()
 
     def _check(self) -> None:
-        if self.client_done and self.backend_done and not self.ended:
+        if self.client_done and self.backend_done:
             self.client.loseConnection()
             self.backend.loseConnection()
-            self._end(False)
 
     def timed_out(self, now: float) -> None:
+        self.abort(ends.TUNNEL_IDLE)
+
+    def abort(self, termination: int) -> None:
+        """End both sides now; ``termination`` is why, unless it had ended already."""
         if not self.ended:
+            if self.termination == ends.NORMAL:
+                self.termination = termination
             self.client.abortConnection()
             self.backend.abortConnection()
-            self._end(True)
 
-    def abort(self) -> None:
-        """End both sides now (shutdown)."""
-        if not self.ended:
-            self.client.abortConnection()
-            self.backend.abortConnection()
-            self._end(False)
-
-    def _end(self, timed_out: bool) -> None:
+    def _end(self) -> None:
         self.ended = True
         self.loop.cancel(self)
-        self.client.unregisterProducer()
-        self.backend.unregisterProducer()
-        self.owner.relay_ended(timed_out)
+        self.owner.relay_ended()
+
+
+class FromClient(StreamProtocol):
+    """Hears what the kernel moves from the client to the backend."""
+
+    relay: Relay
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__()
+        self.relay = relay
+
+    def spliced(self, size: int) -> None:
+        self.relay.client_moved(size)
+
+
+class FromBackend(StreamProtocol):
+    """Hears what the kernel moves from the backend to the client."""
+
+    relay: Relay
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__()
+        self.relay = relay
+
+    def spliced(self, size: int) -> None:
+        self.relay.server.bytes_in += size
+        self.relay.backend_moved(size)
+
+
+def kind_of(why: object) -> int:
+    """What the loss of a transport means."""
+    if isinstance(why, ConnectionDone):
+        return IN_ORDER
+    if isinstance(why, SendStalled):
+        return STALLED
+    return BROKEN if isinstance(why, ConnectionClosed) else FAULT

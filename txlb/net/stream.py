@@ -17,7 +17,8 @@ Rules:
 * The kernel makes RST of a close with unread bytes, and the peer may lose what it was sent. A transport that
   ``discards`` reads them first, `DISCARD_READS` times at most.
 * End of input is a half-close: the protocol hears ``readConnectionLost`` and may go on
-  writing. A reset or a failed write is ``connectionLost``, heard exactly once.
+  writing. A reset or a failed write is ``connectionLost``, heard exactly once. A reset behind the end of
+  input (Linux says EPIPE) waits until what came before is read.
 * What reads, writes and ends output (`_receive`, `_transmit`, `_finish_output`) may be overridden: TLS
   (`txlb.net.tls`) shares all the rest.
 * It counts the bytes that it received and sent, whoever moved them, and knows when the last ones did.
@@ -27,6 +28,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Any, Final
@@ -48,6 +50,7 @@ DISCARD_READS: Final = 8
 READ_FROM: Final[Any] = os.read  # a third cheaper to call than socket.recv and socket.send
 WRITE_TO: Final[Any] = os.write
 PEEK: Final = int(socket.MSG_PEEK)
+RESET_BEHIND_FIN: Final = int(errno.EPIPE)
 DONE: Final = Failure(ConnectionDone())
 ABORTED: Final = Failure(ConnectionAborted())
 STALLED: Final = Failure(SendStalled())
@@ -79,6 +82,7 @@ class StreamTransport(Transport):
     send_taken: int
     stalled: bool
     broken: bool
+    whole: bool  # broken, but behind the end of input
     closing: bool
     aborting: bool
 
@@ -112,6 +116,7 @@ class StreamTransport(Transport):
         self.send_taken = 0
         self.stalled = False
         self.broken = False
+        self.whole = False
         self.closing = False
         self.aborting = False
 
@@ -183,12 +188,14 @@ class StreamTransport(Transport):
             return
         size = len(data)
         if size == 0:
-            if self.broken:
+            if self.broken and not self.whole:
                 self._lost(Failure(ConnectionLost()))  # a reset whose error a write has met
                 return
             self.read_closed = True
             self._update()
             protocol.readConnectionLost()
+            if self.whole:
+                self._lost(Failure(ConnectionLost()))
             return
         self.taken += size
         self.active_at = self.loop.now
@@ -204,12 +211,15 @@ class StreamTransport(Transport):
         # may still be unread (paused): step out of the set, for HANGUP cannot be masked.
         if events & ERROR or self.read_closed or self.broken:
             code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code or self.broken:
+            if code == RESET_BEHIND_FIN and not self.read_closed and not self.broken:
+                self.whole = True
+                self._write_failed()
+            elif (code or self.broken) and not self.whole:
                 # After a failed write the error is gone, and a paused protocol waits for
                 # nothing that could still come.
                 self._lost(Failure(ConnectionLost(f"errno {code}")))
                 return
-            if self.write_closed or self.read_closed:
+            elif not self.whole and (self.write_closed or self.read_closed):
                 self._lost(DONE)
                 return
         self.parked = True

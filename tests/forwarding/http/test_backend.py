@@ -556,6 +556,28 @@ def test_a_tunnel_passes_bytes_both_ways() -> None:
         assert record["bytes_in"] > 4 and record["bytes_out"] > 14
 
 
+@pytest.mark.parametrize("size", [10, 1 << 20], ids=["copied", "spliced"])
+def test_a_tunnel_is_counted_while_it_lasts_and_its_bulk_is_spliced(size: int) -> None:
+    with stage() as here:
+        client, origin = tunnel(here)
+        server, listener = here.backend, here.settings
+        base = (listener.bytes_in, listener.bytes_out, server.bytes_in, server.bytes_out)
+        for turn in (1, 2):
+            client.send(bytes(size))
+            here.net.run_until(lambda turn=turn: len(origin.data) == turn * size)
+            origin.send(bytes(size))
+            here.net.run_until(lambda turn=turn: len(client.data) == turn * size)
+            now = (listener.bytes_in, listener.bytes_out, server.bytes_in, server.bytes_out)
+            assert [after - before for before, after in zip(base, now, strict=True)] == [turn * size] * 4
+        client.finish()
+        origin.finish()
+        here.net.settle()
+        assert bool(here.net.loop.pipes.kept) == (size > 10)
+        (record,) = here.records()
+        assert record["bytes_in"] == listener.bytes_in > 2 * size
+        assert record["bytes_out"] == listener.bytes_out > 2 * size
+
+
 def test_bytes_behind_the_101_and_behind_the_request_belong_to_the_tunnel() -> None:
     with stage() as here:
         client = here.client()

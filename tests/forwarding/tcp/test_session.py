@@ -1,96 +1,13 @@
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
-from support.dataplane import Lines, Net, Origin, Peer
 from support.hello import client_hello
+from support.streams import stage
 
-from txlb.core.algorithms.round_robin import RoundRobin
-from txlb.core.backend import Backend
-from txlb.core.pool import Pool
 from txlb.core.proxy_protocol import WHOLE, HeaderReader
-from txlb.core.routing import Route, RouteTable
-from txlb.forwarding.accept import HelloAcceptor, StreamAcceptor
-from txlb.forwarding.access_log import AccessLog
-from txlb.forwarding.http.origins import Origins
-from txlb.forwarding.tcp.listener import TcpListener
+from txlb.forwarding.accept import HelloAcceptor
+from txlb.forwarding.client import ClientProtocol
 from txlb.forwarding.tcp.session import EARLY
-from txlb.net.listener import Gate
-
-
-class Stage:
-    """One TCP listener's parts around a `Net`: clients and backends are the test's."""
-
-    def __init__(self, backends: int = 1) -> None:
-        self.net = Net()
-        self.lines = Lines()
-        self.log = AccessLog(self.lines, "json", "worker-1", time.time)
-        self.log.flush(time.monotonic())
-        self.sources = Origins(self.net.loop, 100)
-        self.listener = TcpListener("db", self.net.loop, self.sources, self.log)
-        self.gate = Gate(self.net.loop, 1000)
-        self.acceptor = StreamAcceptor(self.listener, self.gate)
-        self.origins = [Origin() for _ in range(backends)]
-        for origin in self.origins:
-            origin.net = self.net
-        self.net.origins += self.origins
-        self.backends = [
-            Backend(f"b{index}", "127.0.0.1", "127.0.0.1", origin.port)
-            for index, origin in enumerate(self.origins)
-        ]
-        self.pool = Pool("rule", lambda: RoundRobin(0.0), self.backends)
-        self.listener.routes = RouteTable([Route(None, None, self.pool)])
-
-    def client(self, data: bytes = b"") -> Peer:
-        near, peer = self.net.pair()
-        self.gate.open += 1
-        self.acceptor.accepted(near, near.getpeername())
-        if data:
-            peer.send(data)
-        self.net.settle()
-        return peer
-
-    def pair(self, data: bytes = b"") -> tuple[Peer, Peer]:
-        """A client and the backend that it reached."""
-        client = self.client(data)
-        backend = self.origins[0].last
-        return client, backend
-
-    def record(self) -> dict[str, Any]:
-        """The one line of the log."""
-        self.net.settle()
-        self.log.flush(time.monotonic())
-        (line,) = self.lines.lines
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def assert_at_rest(self) -> None:
-        self.net.settle()
-        self.net.assert_no_failure()
-        self.log.flush(time.monotonic())
-        assert self.gate.open == self.listener.connections == 0
-        assert self.listener.requests == len(self.lines.lines) == self.listener.connections_total
-        for backend in self.backends:
-            assert (backend.active_connections, backend.connections) == (0, 0)
-        assert not self.net.loop.handlers
-
-
-@contextmanager
-def stage(backends: int = 1) -> Iterator[Stage]:
-    it = Stage(backends)
-    try:
-        yield it
-        for peer in it.net.peers:
-            if peer.sock.fileno() >= 0:
-                peer.reset()
-        it.assert_at_rest()
-    finally:
-        it.net.close()
 
 
 def test_it_connects_at_once_and_relays_both_ways() -> None:
@@ -167,7 +84,9 @@ def test_no_backend_left_is_a_reset() -> None:
         client = here.client(b"hello")
         here.net.run_until(lambda: client.ending)
         assert client.ending == "reset"
-        assert (here.record()["termination"], here.record()["reason"]) == ("SC", "connect_refused")
+        record = here.record()
+        assert (record["termination"], record["reason"]) == ("SC", "connect_refused")
+        assert (record["bytes_in"], here.listener.bytes_in) == (5, 5)
         assert here.listener.errors == {502: 1}
 
 
@@ -306,7 +225,7 @@ def test_the_end_of_a_shutdown() -> None:
         ((session, protocol),) = [
             (handler.protocol.session, handler.protocol)  # type: ignore[attr-defined]
             for handler in here.net.loop.handlers.values()
-            if hasattr(getattr(handler, "protocol", None), "cut_off")
+            if isinstance(getattr(handler, "protocol", None), ClientProtocol)
         ]
         assert (protocol.listener_id(), protocol.backend_id()) == ("db", "b0")
         protocol.drain()
@@ -334,3 +253,23 @@ def test_the_server_name_is_announced_where_tls_is_passed_through() -> None:
         assert reader.feed(data) == WHOLE
         assert data[reader.used :] == hello
         assert b"\x02\x00\x09a.example" in data[: reader.used]
+
+
+@pytest.mark.parametrize("size", [10, 1 << 20], ids=["copied", "spliced"])
+def test_bytes_are_counted_while_it_lasts(size: int) -> None:
+    with stage() as here:
+        client, backend = here.pair()
+        listener, server = here.listener, here.backends[0]
+        for turn in (1, 2):
+            listener.touched = server.touched = False
+            client.send(bytes(size))
+            backend.send(bytes(size * 2))
+            here.net.run_until(lambda turn=turn: len(client.data) == turn * size * 2)
+            here.net.run_until(lambda turn=turn: len(backend.data) == turn * size)
+            assert (listener.bytes_in, listener.bytes_out) == (turn * size, turn * size * 2)
+            assert (server.bytes_out, server.bytes_in) == (turn * size, turn * size * 2)
+            assert listener.touched and server.touched, "the tick writes them down"
+        client.finish()
+        backend.finish()
+        assert (here.record()["bytes_in"], here.record()["bytes_out"]) == (2 * size, 4 * size)
+        assert (listener.bytes_in, listener.bytes_out) == (2 * size, 4 * size), "and not twice"

@@ -65,7 +65,6 @@ class IdleStore:
 class BackendConnection(BackendSide):
     """Protocol of one backend connection."""
 
-    backend: Backend
     store: IdleStore
     exchange: Exchange | None
     state: int
@@ -155,6 +154,11 @@ class BackendConnection(BackendSide):
             self.transport.unregisterProducer()
             self.transport.abortConnection()
 
+    def cut_off(self) -> None:
+        if self.exchange is not None:
+            self.exchange.stopped()
+        self.transport.abortConnection()
+
     def pace(self, wanted: bool) -> None:
         self.paused = not wanted
         if wanted:
@@ -233,7 +237,7 @@ class BackendConnection(BackendSide):
             if state == IDLE:
                 self.store.remove(self)
         elif exchange.relay is not None:
-            exchange.relay.backend_lost()
+            exchange.relay.backend_lost(reason.value)
         elif isinstance(reason.value, SendStalled):
             exchange.backend_stalled()
         elif not isinstance(reason.value, ConnectionClosed):

@@ -18,14 +18,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from twisted.internet.error import ConnectionClosed
-
 from txlb.core import termination as ends
 from txlb.core.http.body import BodyReader
 from txlb.core.http.collect import END_OF_HEAD, MORE, WHOLE, HeadCollector
 from txlb.core.http.framing import ChunkedReader
 from txlb.core.http.head import CHUNKED, LENGTH, NO_BODY, RequestHead, parse_request, refused
-from txlb.errors import SendStalled
 from txlb.forwarding.http.exchange import Exchange
 from txlb.forwarding.http.identity import identity_lines
 from txlb.forwarding.http.settings import HttpSettings
@@ -160,9 +157,7 @@ class ClientConnection(ClientSide):
         if self.kept is not None:
             self.settings.origins.idle.client_left(self)
         if exchange is not None:
-            why = reason.value
-            fault = not isinstance(why, (ConnectionClosed, SendStalled))
-            exchange.client_gone(isinstance(why, SendStalled), fault)
+            exchange.client_gone(reason.value)
 
     def timed_out(self, now: float) -> None:
         state = self.state

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from twisted.internet.error import ConnectionClosed
+
 from txlb.core import outcome as outcomes
 from txlb.core import termination as ends
 from txlb.core.http.forward import CLOSE, KEEP_ALIVE, response_head
 from txlb.core.http.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
+from txlb.errors import SendStalled
 from txlb.forwarding.http.dispatch import Dispatch
 from txlb.forwarding.http.sides import BackendSide, ClientSide
 from txlb.forwarding.relay import Relay
@@ -148,7 +151,9 @@ class Exchange(Dispatch):
         out = response_head(head, data, end, self.binding, False)
         self.send_to_client(data[: end + 4] if out is None else out)
         early = self.client.tunnel_opened()
-        relay = Relay(settings.loop, self, self.client.transport, side.transport, settings.tunnel_idle)
+        relay = Relay(
+            self, settings, side.backend, self.client.transport, side.transport, settings.tunnel_idle
+        )
         self.relay = relay
         relay.start()
         if early:
@@ -156,21 +161,17 @@ class Exchange(Dispatch):
         if self.client.read_closed:
             relay.client_finished()
 
-    def relay_ended(self, timed_out: bool) -> None:
+    def relay_ended(self) -> None:
         """The tunnel is over."""
         relay = self.relay
         if relay is not None:
+            self.counted_in = relay.bytes_in
+            self.counted_out = relay.bytes_out
             self.bytes_in += relay.bytes_in
             self.bytes_out += relay.bytes_out
-        self.request_done = True
-        outcome = outcomes.OK
-        if timed_out:
-            self.termination = ends.TUNNEL_IDLE
-        elif relay is not None and relay.backend_broke:
-            self.termination = ends.BACKEND_RESET_TUNNEL
-            outcome = outcomes.RESET
-        self.release_lease(outcome)
-        self._log()
+            self.termination = relay.termination
+            self.release_lease(relay.outcome)
+            self._log()
 
     def backend_closed(self, unanswered: bool) -> None:
         """The connection closed under the exchange; ``unanswered``: no byte of an answer came."""
@@ -231,19 +232,19 @@ class Exchange(Dispatch):
         self.settings.errors_internal += 1
         self._failed(500, outcomes.UNUSED, ends.INTERNAL_ERROR)
 
-    def client_gone(self, stalled: bool, fault: bool = False) -> None:
-        """The client's connection is lost; ``fault``: by an exception in txlb itself."""
+    def client_gone(self, why: object) -> None:
+        """The client's connection is lost."""
         if self.ended:
             return
-        if fault and self.relay is None:
+        if self.relay is not None:
+            self.relay.client_lost(why)
+            return
+        stalled = isinstance(why, SendStalled)
+        if not stalled and not isinstance(why, ConnectionClosed):  # an exception in txlb itself
             self.settings.errors_internal += 1
             self.termination = ends.INTERNAL_ERROR
             self._abandon(outcomes.UNUSED)
             self._log()
-            return
-        if self.relay is not None:
-            self.termination = ends.SEND_TIMEOUT if stalled else ends.CLIENT_ABORT_TUNNEL
-            self.relay.client_lost()
             return
         if stalled:
             self.termination = ends.SEND_TIMEOUT
@@ -264,10 +265,10 @@ class Exchange(Dispatch):
         """Not finished within ``timeouts.shutdown``."""
         if self.ended:
             return
-        self.termination = ends.SHUTDOWN
         if self.relay is not None:
-            self.relay.abort()
+            self.relay.abort(ends.SHUTDOWN)
         else:
+            self.termination = ends.SHUTDOWN
             self._abandon(outcomes.CLIENT_ABORT)
             self._log()
 

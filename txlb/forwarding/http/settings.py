@@ -87,8 +87,8 @@ class HttpSettings(StreamListener):
         status = sent or CLIENT_GONE
         self.touched = True
         self.requests += 1
-        self.bytes_in += exchange.bytes_in
-        self.bytes_out += exchange.bytes_out
+        self.bytes_in += exchange.bytes_in - exchange.counted_in
+        self.bytes_out += exchange.bytes_out - exchange.counted_out
         rule = ""
         pool = exchange.pool
         if pool is not None:

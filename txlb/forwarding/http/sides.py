@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
 
-from txlb.forwarding.client import ClientProtocol
-from txlb.net.transport import StreamProtocol
+from txlb.forwarding.client import BackendProtocol, ClientProtocol
 
 if TYPE_CHECKING:
     from txlb.forwarding.http.exchange import Exchange
@@ -54,7 +53,7 @@ class ClientSide(ClientProtocol):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class BackendSide(StreamProtocol):
+class BackendSide(BackendProtocol):
     """Where requests go to and answers come from."""
 
     reused: bool

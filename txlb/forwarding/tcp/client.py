@@ -41,11 +41,6 @@ class TcpClient(ClientProtocol):
     def dataReceived(self, data: bytes) -> None:
         self.session.from_client(data)
 
-    def spliced(self, size: int) -> None:
-        relay = self.session.relay
-        if relay is not None:
-            relay.client_moved(size)
-
     def readConnectionLost(self) -> None:
         self.read_closed = True
         relay = self.session.relay

@@ -8,9 +8,8 @@ Rules:
   has lost nothing, for what it sends meanwhile is kept, up to `HIGH_WATER` bytes; then it is read no
   further.
 * What was sent to a backend is never sent to another.
-* A direction that fills the largest read is bulk: the kernel moves it (`Transport.splice_to`) as long as it
-  is; nothing of that passes through here but its size.
-* The lease is released once, with its outcome; the session is counted and logged once.
+* The lease is released once, with its outcome; the session is counted and logged once: when both connections
+  are gone.
 * Without a backend the client gets RST, as it does when its backend is lost: cut short must not look whole.
 """
 
@@ -24,13 +23,11 @@ from txlb.core import outcome as outcomes
 from txlb.core import termination as ends
 from txlb.core.backend import Backend
 from txlb.core.pool import Lease, Pool
-from txlb.errors import SendStalled
+from txlb.forwarding.client import BackendProtocol
 from txlb.forwarding.relay import Relay
 from txlb.forwarding.tcp.record import TcpRecord
 from txlb.net.connector import Connecting, Receiver
-from txlb.net.splice import UNBOUNDED
-from txlb.net.stream import HIGH_WATER, READ_MAX, StreamTransport
-from txlb.net.transport import StreamProtocol
+from txlb.net.stream import HIGH_WATER, StreamTransport
 
 if TYPE_CHECKING:
     from txlb.forwarding.tcp.client import TcpClient
@@ -69,11 +66,10 @@ class Attempt(Receiver):
         self.session.connect_failed(outcome)
 
 
-class BackendStream(StreamProtocol):
+class BackendStream(BackendProtocol):
     """Protocol of the backend's connection."""
 
     session: TcpSession
-    backend: Backend
 
     def __init__(self, session: TcpSession, backend: Backend) -> None:
         super().__init__()
@@ -86,17 +82,8 @@ class BackendStream(StreamProtocol):
         self.backend.touch()
 
     def dataReceived(self, data: bytes) -> None:
-        size = len(data)
-        self.backend.bytes_in += size
+        self.backend.bytes_in += len(data)
         self.session.from_backend(data)
-        if size >= READ_MAX:
-            self.transport.splice_to(self.session.client.transport, UNBOUNDED, self)
-
-    def spliced(self, size: int) -> None:
-        self.backend.bytes_in += size
-        relay = self.session.relay
-        if relay is not None:
-            relay.backend_moved(size)
 
     def readConnectionLost(self) -> None:
         relay = self.session.relay
@@ -106,7 +93,12 @@ class BackendStream(StreamProtocol):
     def connectionLost(self, reason: Any) -> None:
         self.backend.connections -= 1
         self.backend.touch()
-        self.session.backend_lost(reason.value)
+        relay = self.session.relay
+        if relay is not None:
+            relay.backend_lost(reason.value)
+
+    def cut_off(self) -> None:
+        self.session.stopped()
 
 
 class TcpSession(TcpRecord):
@@ -121,7 +113,6 @@ class TcpSession(TcpRecord):
     early: list[bytes]
     early_size: int
     last_outcome: int
-    outcome: int  # what the lease will be released with
     ended: bool
 
     def __init__(
@@ -138,7 +129,6 @@ class TcpSession(TcpRecord):
         self.early = []
         self.early_size = 0
         self.last_outcome = outcomes.UNUSED
-        self.outcome = outcomes.OK
         self.ended = False
 
     # -- the way to a backend ---------------------------------------------------------------
@@ -212,7 +202,9 @@ class TcpSession(TcpRecord):
         client = self.client
         self.attempt = None
         self.connected_at = settings.loop.now
-        relay = Relay(settings.loop, self, client.transport, stream.transport, settings.tunnel_idle)
+        relay = Relay(
+            self, settings, stream.backend, client.transport, stream.transport, settings.tunnel_idle
+        )
         self.relay = relay
         relay.start()
         if self.early:
@@ -230,8 +222,6 @@ class TcpSession(TcpRecord):
         relay = self.relay
         if relay is not None:
             relay.from_client(data)
-            if len(data) >= READ_MAX:
-                self.client.transport.splice_to(relay.backend, UNBOUNDED, self.client)
             return
         if self.ended:
             return
@@ -251,64 +241,35 @@ class TcpSession(TcpRecord):
 
     def client_lost(self, why: object) -> None:
         """The client's connection is gone."""
-        if self.ended:
-            return
-        settings = self.settings
         relay = self.relay
-        if isinstance(why, SendStalled):
-            self.termination = ends.SEND_TIMEOUT
-            settings.errors_send_timeout += 1
-        elif not isinstance(why, ConnectionClosed):
-            self.termination = ends.INTERNAL_ERROR
-            settings.errors_internal += 1
-        elif relay is None:
-            self.termination = ends.CLIENT_ABORT_CONNECT
-            settings.errors_client_abort += 1
-        elif not relay.client_done:
-            self.termination = ends.CLIENT_ABORT_TUNNEL
-            settings.errors_client_abort += 1
         if relay is not None:
-            relay.client_lost()
-        else:
+            relay.client_lost(why)
+        elif not self.ended:
+            settings = self.settings
+            if isinstance(why, ConnectionClosed):
+                self.termination = ends.CLIENT_ABORT_CONNECT
+                settings.errors_client_abort += 1
+            else:
+                self.termination = ends.INTERNAL_ERROR
+                settings.errors_internal += 1
             self._end(outcomes.CLIENT_ABORT)
 
-    def backend_lost(self, why: object) -> None:
-        """The backend's connection is gone."""
-        relay = self.relay
-        if self.ended or relay is None:
-            return
-        if isinstance(why, SendStalled):
-            self.termination = ends.BACKEND_SEND_TIMEOUT
-            self.outcome = outcomes.TIMEOUT
-        elif not isinstance(why, ConnectionClosed):
-            self.termination = ends.INTERNAL_ERROR
-            self.outcome = outcomes.UNUSED
-            self.settings.errors_internal += 1
-        relay.backend_lost()
-
-    def relay_ended(self, timed_out: bool) -> None:
+    def relay_ended(self) -> None:
         relay = self.relay
         if relay is not None:
-            self.bytes_in += relay.bytes_in
-            self.bytes_out += relay.bytes_out
-            if self.last_backend is not None:
-                self.last_backend.bytes_out += relay.bytes_in
-            if self.termination == ends.NORMAL:
-                if timed_out:
-                    self.termination = ends.TUNNEL_IDLE
-                elif relay.backend_broke:
-                    self.termination = ends.BACKEND_RESET_TUNNEL
-                    self.outcome = outcomes.RESET
-        self._end(self.outcome)
+            self.bytes_in = self.counted_in = relay.bytes_in
+            self.bytes_out = self.counted_out = relay.bytes_out
+            self.termination = relay.termination
+            self._end(relay.outcome)
 
     def stopped(self) -> None:
         """The end of a shutdown, or of its backend's drain."""
         if self.ended:
             return
-        self.termination = ends.SHUTDOWN
         if self.relay is not None:
-            self.relay.abort()
+            self.relay.abort(ends.SHUTDOWN)
         else:
+            self.termination = ends.SHUTDOWN
             self._end(outcomes.CLIENT_ABORT)
 
     def _fail(self, termination: int) -> None:
@@ -324,6 +285,8 @@ class TcpSession(TcpRecord):
         if attempt is not None:
             self.attempt = None
             attempt.connecting.cancel()
+        if self.relay is None:
+            self.bytes_in = self.early_size  # they got no further
         self.early = []
         lease = self.lease
         if lease is not None:

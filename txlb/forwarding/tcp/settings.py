@@ -3,7 +3,8 @@
 Rules:
 
 * One per listener and worker; connections under way see a reload at their next step.
-* A connection is counted once, when it ends: on the listener, on its rule, and in the log.
+* A connection is counted once, when it ends: on the listener, on its rule, and in the log; its bytes are
+  counted as they move (`txlb.forwarding.relay`).
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class TcpSettings(StreamListener):
         """Count it and write it down."""
         self.touched = True
         self.requests += 1
-        self.bytes_in += record.bytes_in
-        self.bytes_out += record.bytes_out
+        self.bytes_in += record.bytes_in - record.counted_in
+        self.bytes_out += record.bytes_out - record.counted_out
         rule = ""
         pool = record.pool
         if pool is not None:
