@@ -11,6 +11,7 @@ from txlb.net.transport import StreamProtocol
 
 def test_empty_pipes_are_kept_for_reuse_within_bounds() -> None:
     store = PipeStore()
+    store.set_limit(KEPT_PIPES + 10)
     pipe = store.take()
     assert pipe is not None
     store.give(pipe)
@@ -23,6 +24,31 @@ def test_empty_pipes_are_kept_for_reuse_within_bounds() -> None:
     assert len(store.kept) == KEPT_PIPES
     store.close()
     assert store.kept == []
+
+
+def test_there_are_at_most_so_many() -> None:
+    store = PipeStore()
+    store.set_limit(2)
+    one, two = store.take(), store.take()
+    assert one is not None and two is not None and store.take() is None
+    store.drop(one)
+    three = store.take()
+    assert three is not None, "a closed one makes room"
+    store.give(three)
+    assert (store.open, store.kept) == (2, [three]), "those that are kept count"
+    store.set_limit(1)
+    assert (store.open, store.kept) == (1, []), "and go first when there may be fewer"
+    store.set_limit(0)
+    store.give(two)
+    assert (store.open, store.kept) == (0, [])
+
+
+def test_no_pipe_is_better_than_a_small_one() -> None:
+    store = PipeStore()
+    store.pipe_size = 3 << 30  # more than anybody may have
+    before = len(os.listdir("/proc/self/fd"))
+    assert store.take() is None and store.open == 0
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_pipes_do_not_block() -> None:

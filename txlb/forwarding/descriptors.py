@@ -1,9 +1,11 @@
-"""How one worker divides its open files among clients' connections, backends' connections and UDP flows.
+"""How one worker divides its open files among clients' and backends' connections, UDP flows and pipes.
 
 Rules:
 
 * Each has its own part, so that one cannot eat up what another needs; `RESERVED` stay for everything else.
 * UDP flows get nothing without a UDP listener, a quarter beside others, everything where there are no others.
+* Pipes, in which the kernel moves bulk, have two each: a sixteenth, `MOST_PIPES` at most. Without one bytes
+  are copied.
 * Of the rest clients get half, or what ``limits.max_connections`` says; backends get the other half.
 """
 
@@ -13,6 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 RESERVED = 128
+MOST_PIPES = 1024
 LEAST = 16
 
 
@@ -23,6 +26,7 @@ class Share:
     clients: int
     backends: int
     flows: int
+    pipes: int
 
 
 def share(open_files: int, protocols: Collection[str], max_connections: int | None) -> Share:
@@ -31,9 +35,12 @@ def share(open_files: int, protocols: Collection[str], max_connections: int | No
     flows = 0
     if "udp" in protocols:
         flows = max(LEAST, usable // 4 if any(protocol != "udp" for protocol in protocols) else usable)
-    streams = usable - flows
+    pipes = 0
+    if any(protocol != "udp" for protocol in protocols):
+        pipes = max(1, min(MOST_PIPES, usable // 16 // 2))
+    streams = usable - flows - 2 * pipes
     clients = max(LEAST, streams // 2)
     backends = max(LEAST, streams - clients)
     if max_connections is not None:
         clients = min(max_connections, 2 * clients)
-    return Share(clients, backends, flows)
+    return Share(clients, backends, flows, pipes)

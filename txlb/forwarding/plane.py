@@ -117,6 +117,7 @@ class ForwardingPlane:
         part = share(self._open_files, protocols, snapshot.limits.max_connections)
         self._gate.set_limit(part.clients)
         self._gate.flow_limit = part.flows
+        self._loop.pipes.set_limit(part.pipes)
         self._origins.idle.total_limit = part.backends
         self._apply_log(snapshot.access_log)
         self._apply_origins(snapshot)

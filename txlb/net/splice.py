@@ -10,7 +10,8 @@ Rules:
   sink's send deadline applies as to any other write.
 * The owner hears of every advance, and once of the end. A source that ends early is told as
   its protocol is used to: ``readConnectionLost`` or ``connectionLost``.
-* Pipes are kept for reuse (`PipeStore`), but never one with bytes in it.
+* Pipes are kept for reuse (`PipeStore`), but never one with bytes in it. There are at most `PipeStore.limit`;
+  where no pipe of `PIPE_SIZE` is to be had, bytes are copied.
 """
 
 from __future__ import annotations
@@ -51,38 +52,58 @@ class PipeStore:
 
     enabled: bool
     kept: list[Pipe]
+    open: int  # in use and kept
+    limit: int
+    pipe_size: int
 
     def __init__(self) -> None:
         self.enabled = hasattr(os, "splice")
         self.kept = []
+        self.open = 0
+        self.limit = KEPT_PIPES
+        self.pipe_size = PIPE_SIZE
 
     def take(self) -> Pipe | None:
-        """A pipe, or None where there is no splice(2) or no descriptor left."""
+        """A pipe, or None where there is no splice(2), or all are in use."""
         if self.kept:
             return self.kept.pop()
-        if not self.enabled:
+        if not self.enabled or self.open >= self.limit:
             return None
         try:
             reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
         try:
-            fcntl.fcntl(writer, F_SETPIPE_SZ, PIPE_SIZE)
-        except OSError:
-            pass  # beyond the user's share: the default size works too
+            fcntl.fcntl(writer, F_SETPIPE_SZ, self.pipe_size)
+        except OSError:  # beyond the user's share of memory; a small pipe is slower than copying
+            os.close(reader)
+            os.close(writer)
+            return None
+        self.open += 1
         return Pipe(reader, writer)
 
     def give(self, pipe: Pipe) -> None:
         """Back, empty."""
-        if len(self.kept) < KEPT_PIPES:
+        if len(self.kept) < KEPT_PIPES and self.open <= self.limit:
             self.kept.append(pipe)
         else:
-            pipe.close()
+            self.drop(pipe)
+
+    def drop(self, pipe: Pipe) -> None:
+        """Close one that was taken: there are bytes in it, or too many of them."""
+        self.open -= 1
+        pipe.close()
+
+    def set_limit(self, limit: int) -> None:
+        """At most so many from now on; those in use stay."""
+        self.limit = limit
+        while self.kept and self.open > limit:
+            self.drop(self.kept.pop())
 
     def close(self) -> None:
         """Close what is kept."""
         for pipe in self.kept:
-            pipe.close()
+            self.drop(pipe)
         self.kept = []
 
 
@@ -141,6 +162,6 @@ class Splice:
         self.pipe = None
         if pipe is not None:
             if self.held:
-                pipe.close()
+                self.store.drop(pipe)
             else:
                 self.store.give(pipe)

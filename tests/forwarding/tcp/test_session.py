@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import pytest
+from support.dataplane import Peer
 from support.hello import client_hello
-from support.streams import stage
+from support.streams import Stage, stage
 
 from txlb.core.proxy_protocol import WHOLE, HeaderReader
 from txlb.forwarding.accept import HelloAcceptor
-from txlb.forwarding.client import ClientProtocol
+from txlb.forwarding.client import BackendProtocol, ClientProtocol
 from txlb.forwarding.tcp.session import EARLY
+
+BULK = bytes(range(256)) * 65536  # 16 MiB
 
 
 def test_it_connects_at_once_and_relays_both_ways() -> None:
@@ -273,3 +276,52 @@ def test_bytes_are_counted_while_it_lasts(size: int) -> None:
         backend.finish()
         assert (here.record()["bytes_in"], here.record()["bytes_out"]) == (2 * size, 4 * size)
         assert (listener.bytes_in, listener.bytes_out) == (2 * size, 4 * size), "and not twice"
+
+
+def bulk_both_ways(here: Stage) -> tuple[Peer, Peer]:
+    """A connection whose both directions are spliced, with bytes in both pipes."""
+    client, backend = here.pair()
+    client.reading = backend.reading = False
+    client.send(bytes(64 << 20))
+    backend.send(bytes(64 << 20))
+    here.net.settle()
+    held = [getattr(handler, "incoming", None) for handler in here.net.loop.handlers.values()]
+    assert [splice is not None and splice.held > 0 for splice in held] == [True, True]
+    return client, backend
+
+
+@pytest.mark.parametrize("how", ["tunnel_idle", "shutdown of the client", "drain of the backend"])
+def test_what_ends_a_connection_whose_both_directions_are_spliced(how: str) -> None:
+    with stage() as here:
+        here.sources.send_timeout = here.listener.send_timeout = 0.0
+        here.listener.tunnel_idle = 10.0
+        client, backend = bulk_both_ways(here)
+        client.unsent = backend.unsent = b""  # their own writes would meet the reset first, and swallow it
+        assert here.net.loop.pipes.open == 2, "they count"
+        if how == "tunnel_idle":
+            here.net.elapse(11.0)
+        else:
+            kind: type = ClientProtocol if how.endswith("client") else BackendProtocol
+            for handler in list(here.net.loop.handlers.values()):
+                protocol = getattr(handler, "protocol", None)
+                if isinstance(protocol, kind):
+                    protocol.cut_off()  # type: ignore[attr-defined]
+            here.net.loop.run_deferred()
+        client.reading = backend.reading = True
+        here.net.run_until(lambda: client.ending and backend.ending)
+        assert client.ending == backend.ending == "reset"
+        assert here.record()["reason"] == ("tunnel_idle" if how == "tunnel_idle" else "shutdown")
+        assert here.net.loop.pipes.open == 0, "what was in them is lost, and they with it"
+
+
+def test_bytes_are_copied_when_all_pipes_are_in_use() -> None:
+    with stage() as here:
+        here.net.loop.pipes.set_limit(1)
+        client, backend = here.pair()
+        client.reading = backend.reading = False
+        client.send(BULK)
+        backend.send(BULK)
+        here.net.settle()
+        assert here.net.loop.pipes.open == 1
+        client.reading = backend.reading = True
+        here.net.run_until(lambda: client.data == BULK and backend.data == BULK)
