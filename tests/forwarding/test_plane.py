@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from support.dataplane import Origin, Peer, get, ok, post
+from support.tls import Authority, TlsPeer, backend_spec
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -29,6 +31,7 @@ from txlb.core.model import (
 )
 from txlb.core.scoreboard import BACKEND, LISTENER, RULE, WORKER, Columns
 from txlb.core.standing import Standing
+from txlb.forwarding.client import BackendProtocol
 from txlb.forwarding.plane import ForwardingPlane
 
 WIDTH = 1 << 17
@@ -662,3 +665,138 @@ async def test_siblings_leases_reach_the_backends_that_are_weighed(scene: Scene)
     for _ in range(4):
         await scene.served(scene.client())
     assert scene.origins[0].peers == []
+
+
+# -- tcp and tunnels -----------------------------------------------------------------------------------
+
+
+def as_tcp(scene: Scene) -> None:
+    """The listener speaks plain TCP, to one backend."""
+    scene.plane.stop_listening("web")
+    scene.apply(
+        listeners=(ListenerSpec("web", ("127.0.0.1:0",), protocol="tcp"),),
+        rules=(RuleSpec("rule", ("b0",), ("web",)),),
+    )
+    scene.plane.listen("web", [scene.sock.dup()])
+
+
+@pytest_twisted.ensureDeferred
+async def test_bytes_are_on_the_board_while_a_connection_lasts(scene: Scene) -> None:
+    as_tcp(scene)
+    client = scene.client(b"question")
+    await scene.until(lambda: scene.origins[0].peers and scene.origins[0].last.data)
+    scene.origins[0].last.send(bytes(1 << 20))
+    await scene.until(lambda: len(client.data) == 1 << 20)
+    await scene.ticks()
+    assert (scene.listener("bytes_in"), scene.listener("bytes_out")) == (8, 1 << 20)
+    assert (scene.of_backend(0, "bytes_out"), scene.of_backend(0, "bytes_in")) == (8, 1 << 20)
+    assert scene.listener("connections") == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_bytes_are_on_the_board_while_a_websocket_lasts(scene: Scene) -> None:
+    fields = ("Connection: Upgrade", "Upgrade: websocket")
+    client = scene.client()
+    backend = await scene.asked(client, get("/", *fields, "Sec-WebSocket-Key: x"))
+    number = 0 if backend in scene.origins[0].peers else 1
+    backend.take()
+    backend.send("\r\n".join(["HTTP/1.1 101 Switching Protocols", *fields, "", ""]).encode())
+    await scene.until(lambda: client.take())
+    client.send(b"ping!")
+    await scene.until(lambda: backend.data == b"ping!")
+    await scene.ticks()
+    before = scene.of_backend(number, "bytes_in")
+    backend.send(bytes(1 << 20))
+    await scene.until(lambda: len(client.data) == 1 << 20)
+    await scene.ticks()
+    assert (scene.listener("bytes_in"), scene.listener("bytes_out")) == (5, 1 << 20)
+    assert scene.of_backend(number, "bytes_in") == before + (1 << 20)
+
+
+def is_to_backend(handler: Any) -> bool:
+    return isinstance(getattr(handler, "protocol", None), BackendProtocol)
+
+
+@pytest.mark.parametrize("client_leaves", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_the_end_of_a_drain_cuts_off_what_still_moves(scene: Scene, client_leaves: bool) -> None:
+    as_tcp(scene)
+    client = scene.client()
+    await scene.until(lambda: scene.origins[0].peers)
+    backend = scene.origins[0].last
+    backend.reading = False
+    if client_leaves:  # what it sent is still on its way to the backend, which takes its time
+        loop = scene.plane._loop
+        loop.pipes.enabled = False
+        (near,) = [one for one in loop.handlers.values() if is_to_backend(one)]
+        while not near.pending_size:
+            client.send(bytes(1 << 14))
+            await scene.until(lambda: not client.unsent)
+        client.finish()
+        await scene.ticks()
+        client.close()
+        backend.send(b"x")
+        await scene.until(lambda: scene.listener("connections") == 0)
+    else:
+        client.send(bytes(64 << 20))
+        await scene.ticks()
+        assert client.unsent
+    client.unsent = b""
+    scene.plane.set_standings([Standing("b0", drained=True, drain_until=time.monotonic() + 60.0)])
+    await scene.ticks()
+    assert scene.of_backend(0, "active") == scene.of_backend(0, "connections") == 1
+    scene.plane.set_standings([Standing("b0", drained=True, drain_until=time.monotonic())])
+    await scene.until(lambda: scene.of_backend(0, "connections") == 0)
+    backend.reading = True
+    await scene.until(lambda: backend.ending)
+    assert backend.ending == "reset"
+    assert scene.of_backend(0, "active") == 0
+    if not client_leaves:
+        await scene.until(lambda: client.ending == "reset")
+
+
+@pytest_twisted.ensureDeferred
+async def test_idle_connections_close_when_the_backends_tls_settings_change(
+    scene: Scene, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    context = authority.server(authority.certificate("b.example"))
+    settings = backend_spec(ca=authority.path, server_name="b.example")
+    secure = scene.backend(0, tls=settings)
+    scene.apply(backends=(secure, scene.backend(1)), rules=(RuleSpec("rule", ("b0",)),))
+    served: list[TlsPeer] = []
+    scene.origins[0].accepting = False
+
+    def go_on() -> bool:
+        with suppress(BlockingIOError):
+            sock, _ = scene.origins[0].sock.accept()
+            served.append(TlsPeer(sock, context, server=True))
+        for peer in served:
+            peer.poll()
+            if peer.data.endswith(b"\r\n\r\n"):
+                peer.data = b""
+                peer.send(ok(b"x"))
+        return True
+
+    async def ask() -> None:
+        client = scene.client(get())
+        await scene.until(lambda: go_on() and client.data)
+        await scene.ticks()
+        assert scene.of_backend(0, "idle") == 1
+
+    await ask()
+    await ask()
+    assert len(served) == 1, "the same settings: the same connection"
+    scene.apply()
+    await ask()
+    assert len(served) == 1, "another generation with the same settings: it stays"
+    scene.apply(backends=(replace(secure, tls=replace(settings, verify=False)), scene.backend(1)))
+    await scene.until(lambda: go_on() and served[0].ending)
+    await ask()
+    assert len(served) == 2
+    scene.apply(backends=(scene.backend(0), scene.backend(1)))
+    await scene.until(lambda: go_on() and served[1].ending)
+    await scene.ticks()
+    assert scene.of_backend(0, "idle") == 0
+    for peer in served:
+        peer.close()

@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
-from support.balancer import Balancer, resident
+from support.balancer import Balancer
+from support.memory import flat
 from support.origins import Origin, Visit, eventually
 from support.wire import Message, Wire, get, lines, ok
 
 BODY = int(float(os.environ.get("TXLB_TEST_BODY_GIB", "1")) * (1 << 30))
 PIECE = bytes(1 << 20)
-#: How much a worker may grow while bodies pass.
-ALLOWED = 20 << 20
 
 Start = Callable[..., Balancer]
-
-
-@contextmanager
-def flat(balancer: Balancer) -> Iterator[None]:
-    """Fails if the worker grows by more than `ALLOWED` at any moment meanwhile."""
-    (worker,) = balancer.worker_pids()
-    before = peak = resident(worker)
-    stopping = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not stopping.wait(0.02):
-            peak = max(peak, resident(worker))
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        watching.join()
-    assert balancer.worker_pids() == [worker]
-    assert peak - before <= ALLOWED, f"grew by {(peak - before) >> 20} MiB"
 
 
 def push(wire: Wire, size: int) -> None:

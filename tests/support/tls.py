@@ -13,6 +13,8 @@ from txlb.config.certificates import PemFiles
 from txlb.config.tls import BackendTls, Tls
 from txlb.core.model import BackendTlsSpec, TlsSpec
 
+READS = 16  # of a peer, one after another
+
 
 class Authority:
     """A CA of the test's, and the files of what it signs."""
@@ -129,7 +131,9 @@ class TlsPeer:
                     happened = True
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 pass  # who does not take what we write may wait for us to read
-            while self.reading and not self.ending:
+            for _ in range(READS):
+                if not self.reading or self.ending:
+                    break
                 piece = self.sock.recv(65536)
                 if not piece:
                     self.ending = "notify"

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from support.dataplane import Peer, Stage, chunked, cut, get, ok, post, stage
+from support.tls import Authority, TlsPeer, backend_spec
 
 from txlb.forwarding.http.backend import MAX_HEAD, MAX_INTERIM
 from txlb.net.stream import HIGH_WATER, READ_MAX
+from txlb.net.tls_origin import TlsOrigin, client_context
 
 BIG = b"0123456789abcdef" * 65536 * 2  # 2 MiB: more than tight buffers take
 HUGE = BIG * 4  # more than the kernel takes for a backend
@@ -279,6 +283,36 @@ def test_a_body_until_close_that_is_reset_does_not_look_whole() -> None:
         here.net.settle()
         assert client.ending == "reset" and not client.data.endswith(b"0\r\n\r\n")
         assert here.terminations() == ["SD"]
+
+
+@pytest.mark.parametrize("ending", ["notify", "cut"])
+def test_a_body_until_close_over_tls_is_whole_with_close_notify_only(tmp_path: Path, ending: str) -> None:
+    authority = Authority(tmp_path)
+    settings = backend_spec(ca=authority.path, server_name="b.example")
+    with stage() as here:
+        here.backend.secure = TlsOrigin(settings, "127.0.0.1", client_context(settings))
+        here.origin.accepting = False
+        client = here.client(get())
+        sock, _ = here.origin.sock.accept()
+        backend = TlsPeer(sock, authority.server(authority.certificate("b.example")), server=True)
+        here.net.peers.append(backend)  # type: ignore[arg-type]
+        here.net.run_until(lambda: backend.data)
+        backend.send(UNTIL_CLOSE + b"first ")
+        here.net.run_until(lambda: client.data.endswith(b"6\r\nfirst \r\n"))
+        if ending == "notify":
+            backend.notify()
+        else:
+            backend.finish()  # FIN alone, as anybody on the way can send it
+        here.net.run_until(lambda: here.terminations())
+        here.net.settle()
+        here.net.peers.remove(backend)  # type: ignore[arg-type]
+        backend.close()
+        if ending == "notify":
+            assert client.data.endswith(b"0\r\n\r\n") and client.ending == ""
+            assert here.terminations() == ["--"]
+        else:
+            assert client.ending == "reset" and not client.data.endswith(b"0\r\n\r\n")
+            assert here.terminations() == ["SD"]
 
 
 def test_a_body_until_close_ends_with_the_connection_for_http_1_0() -> None:

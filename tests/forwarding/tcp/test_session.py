@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from support.dataplane import Peer
 from support.hello import client_hello
 from support.streams import Stage, stage
+from support.tls import Authority, TlsPeer, backend_spec
 
 from txlb.core.proxy_protocol import WHOLE, HeaderReader
 from txlb.forwarding.accept import HelloAcceptor
 from txlb.forwarding.client import BackendProtocol, ClientProtocol
 from txlb.forwarding.tcp.session import EARLY
+from txlb.net.tls_origin import TlsOrigin, client_context
 
 BULK = bytes(range(256)) * 65536  # 16 MiB
 
@@ -325,3 +330,43 @@ def test_bytes_are_copied_when_all_pipes_are_in_use() -> None:
         assert here.net.loop.pipes.open == 1
         client.reading = backend.reading = True
         here.net.run_until(lambda: client.data == BULK and backend.data == BULK)
+
+
+@pytest.mark.parametrize("fault", ["another name", "no TLS at all"])
+def test_a_backend_whose_tls_fails_is_one_that_cannot_be_connected(tmp_path: Path, fault: str) -> None:
+    authority = Authority(tmp_path)
+    settings = backend_spec(ca=authority.path, server_name="b.example")
+    with stage() as here:
+        here.backends[0].secure = TlsOrigin(settings, "127.0.0.1", client_context(settings))
+        here.pool.max_retries = 0
+        here.origins[0].accepting = False
+        client = here.client(b"secret")
+        sock, _ = here.origins[0].sock.accept()
+        if fault == "another name":
+            context = authority.server(authority.certificate("other.example"))
+            peer: Any = TlsPeer(sock, context, server=True)
+        else:
+            peer = Peer(sock)
+            peer.send(b"220 mail.example ESMTP\r\n")
+        here.net.peers.append(peer)
+        here.net.run_until(lambda: client.ending)
+        assert client.ending == "reset"
+        record = here.record()
+        assert (record["termination"], record["reason"]) == ("SC", "connect_tls")
+        assert here.listener.errors == {502: 1}
+        assert here.backends[0].connect_failures == 1
+        assert b"secret" not in peer.data
+        here.net.peers.remove(peer)
+        peer.close()
+
+
+def test_a_backend_whose_tls_fails_is_left_for_another(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    settings = backend_spec(ca=authority.path, server_name="b.example")
+    with stage(backends=2) as here:
+        here.backends[0].secure = TlsOrigin(settings, "127.0.0.1", client_context(settings))
+        here.client(b"hello")
+        here.origins[0].last.send(b"220 mail.example ESMTP\r\n")
+        here.net.run_until(lambda: here.origins[1].peers and here.origins[1].last.data)
+        assert here.origins[1].last.data == b"hello"
+        assert here.pool.retries == 1
