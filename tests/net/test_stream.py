@@ -499,9 +499,29 @@ def test_a_parked_transport_can_be_closed(net: Net) -> None:
     peer.finish()
     net.settle()
     assert transport.parked
+    assert transport in net.loop.handlers.values(), "who looks for connections finds it"
     transport.loseConnection()
     net.settle()
     assert protocol.losses == 1
+    assert transport not in net.loop.handlers.values()
+
+
+def test_a_reset_behind_the_end_of_input_waits_until_what_came_before_is_read(net: Net) -> None:
+    protocol = Recorder()
+    transport, peer = net.connect(protocol)
+    transport.pauseProducing()
+    peer.send(b"all there is")
+    peer.close()
+    transport.write(b"nobody reads this")  # and the peer says so
+    net.settle()
+    assert transport.parked
+    assert protocol.heard == ["made"]
+    transport.resumeProducing()
+    net.settle()
+    assert protocol.data == b"all there is"
+    assert protocol.heard == ["made", "end", "lost"]
+    assert isinstance(protocol.reasons[0], ConnectionLost)
+    assert not isinstance(protocol.reasons[0], ConnectionDone)
 
 
 # -- closing ----------------------------------------------------------------

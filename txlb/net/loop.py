@@ -93,6 +93,10 @@ class Loop:
         if self.handlers.pop(fd, None) is not None and not (closing and self.forgets_closed):
             self.poller.unregister(fd)
 
+    def park(self, fd: int) -> None:
+        """Be told nothing of ``fd`` until it is added again; its handler is known meanwhile."""
+        self.poller.unregister(fd)
+
     def arm(self, timed: Timed, seconds: float) -> None:
         """Time ``timed`` out ``seconds`` from now."""
         self.wheel.arm(timed, self.now + seconds)

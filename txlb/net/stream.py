@@ -223,7 +223,7 @@ class StreamTransport(Transport):
                 self._lost(DONE)
                 return
         self.parked = True
-        self.loop.remove(self.fd, False)
+        self.loop.park(self.fd)
 
     def _update(self) -> None:
         interest = self._wanted()
@@ -396,7 +396,10 @@ class StreamTransport(Transport):
         self.pending_size = 0
         if self.filed:
             self.loop.cancel(self)
-        self.loop.remove(self.fd, True)
+        if self.parked:
+            self.loop.handlers.pop(self.fd, None)
+        else:
+            self.loop.remove(self.fd, True)
         self.handle = None
         self.sock.close()
         self.producer = None
