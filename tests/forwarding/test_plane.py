@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from support.dataplane import Origin, Peer, get, ok, post
+from support.dataplane import SMALL_BUFFER, Origin, Peer, get, ok, post
 from support.tls import Authority, TlsPeer, backend_spec
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -721,6 +721,7 @@ def is_to_backend(handler: Any) -> bool:
 @pytest_twisted.ensureDeferred
 async def test_the_end_of_a_drain_cuts_off_what_still_moves(scene: Scene, client_leaves: bool) -> None:
     as_tcp(scene)
+    scene.origins[0].sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
     client = scene.client()
     await scene.until(lambda: scene.origins[0].peers)
     backend = scene.origins[0].last
@@ -729,9 +730,10 @@ async def test_the_end_of_a_drain_cuts_off_what_still_moves(scene: Scene, client
         loop = scene.plane._loop
         loop.pipes.enabled = False
         (near,) = [one for one in loop.handlers.values() if is_to_backend(one)]
-        while not near.pending_size:
+        near.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
+        while not near.pending_size:  # so little at a time that the client goes on being read
             client.send(bytes(1 << 14))
-            await scene.until(lambda: not client.unsent)
+            await scene.ticks()
         client.finish()
         await scene.ticks()
         client.close()
