@@ -216,6 +216,27 @@ def test_a_slow_phase_is_forgotten() -> None:
     assert it.patience() == SHORT
 
 
+def test_one_late_answer_does_not_become_usual() -> None:
+    it = after("", "")
+    probe(it, took=1.9)
+    probe(it, "no")
+    assert it.patience() == SHORT
+    grown = after("", "")
+    for _ in range(8):
+        probe(grown, took=0.5)
+    probe(grown, "no")
+    assert grown.patience() == pytest.approx(2.0)  # it always takes so long, by now
+
+
+def test_nothing_usual_is_learnt_while_it_is_down() -> None:
+    it = after("", "no", "no", "no")
+    probe(it, took=1.9)
+    probe(it, took=1.9)
+    assert it.state == HEALTHY
+    probe(it, "no")
+    assert it.patience() == SHORT
+
+
 def test_pauses_double_after_the_fall() -> None:
     it = after("no", "no", "no")
     pauses = []
