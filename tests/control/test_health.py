@@ -420,6 +420,31 @@ def test_ten_thousand_are_taken_over_in_slices_and_begun_in_batches(simulated: S
     assert sum(simulated.tick(1.0)) == 0
 
 
+def test_of_many_only_those_that_changed_are_looked_at(simulated: Simulated) -> None:
+    specs = [spec(80, OWN, f"b{n}") for n in range(20)]
+    udp = ListenerSpec("u", ("127.0.0.1:1",), "udp")
+    rule = RuleSpec("r", ("b5",), ("u",))
+    simulated.checks.apply(Snapshot(backends=tuple(specs), listeners=(udp,)))
+    simulated.tick(2.0)
+    after = [
+        *specs[:3],
+        replace(specs[3], health_check=OwnCheckSpec("off")),
+        *specs[5:],
+        spec(80, OWN, "new"),
+    ]
+    changed = Snapshot(backends=tuple(after), listeners=(udp,), rules=(rule,))
+    now = (changed.health_check, {"b5"}, set[str]())
+    taken = simulated.checks._taken
+    assert [one.id for one in simulated.checks._others(changed, taken, now)] == ["b3", "b5", "new"]
+    simulated.checks.apply(changed)
+    simulated.asked.clear()
+    simulated.tick(12.0)
+    assert set(simulated.asked) == {one.id for one in after} - {"b3"}
+    everything = replace(changed, health_check=replace(changed.health_check, interval=9.0))
+    now = (everything.health_check, {"b5"}, set())
+    assert simulated.checks._others(everything, simulated.checks._taken, now) is everything.backends
+
+
 def test_many_verdicts_are_few_lines(simulated: Simulated, lines: list[str]) -> None:
     own_probes.ANSWERS.update({f"b{n}": "no" for n in range(150)})
     simulated.apply(150, replace(OWN, interval=0.001, fall=1))

@@ -283,6 +283,7 @@ async def test_a_small_change_goes_as_a_delta_to_those_it_fits_and_whole_to_the_
         await one.publish(generation=generation, backends=backends)
         assert one.published is not None
         assert bool(one.published.delta) == (generation > 2)
+        assert bool(one.published._encoded) == (generation in (2, 5))  # whoever refused 4 needs it whole
         assert one.supervisor.acknowledged() == (3 if generation == 4 else generation)
     one.kill(0)  # its successor gets it whole
     await one.until(lambda: one.supervisor.restarts == 1 and all(one.supervisor.up()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -17,6 +17,7 @@ from txlb.core.standing import Standing
 #: What workers noticed of backends: (backend id, reason).
 Reports = Sequence[tuple[str, str]]
 OnReports = Callable[[Reports], None]
+SMALL = 4096  # bytes of a delta that is always worth sending
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +26,32 @@ class Publication:
 
     snapshot: Snapshot
     columns: Columns
-    encoded: bytes = b""  # "" where nobody needs bytes
     delta: bytes = b""  # what a worker needs that runs generation ``base``; "" if that is not much less
     base: int = 0
+    _encoded: list[bytes] = field(default_factory=list, compare=False, repr=False)  # once it is made
+
+    @property
+    def encoded(self) -> bytes:
+        """The whole. After a small change it is made when a worker starts: nobody else needs it."""
+        if not self._encoded:
+            self._encoded.append(b"".join(encode(self.snapshot, self.columns)))
+        return self._encoded[0]
 
     @classmethod
     def of(cls, snapshot: Snapshot, columns: Columns, previous: Publication | None = None) -> Publication:
-        """With the bytes, and the difference to ``previous`` if that is worth having."""
-        encoded = b"".join(encode(snapshot, columns))
+        """With the bytes, and the difference to ``previous`` if that is worth having. Slow: for a thread."""
         if previous is None:
-            return cls(snapshot, columns, encoded)
-        before = (previous.snapshot, previous.columns)
-        delta = b"".join(encode_delta(before, (snapshot, columns)))
-        if len(delta) * 2 > len(encoded):
-            delta = b""
-        return cls(snapshot, columns, encoded, delta, previous.snapshot.generation)
+            publication = cls(snapshot, columns)
+        else:
+            before = (previous.snapshot, previous.columns)
+            delta = b"".join(encode_delta(before, (snapshot, columns)))
+            publication = cls(snapshot, columns, delta, previous.snapshot.generation)
+            if len(delta) <= SMALL:
+                return publication
+            if len(delta) * 2 > len(publication.encoded):
+                publication = replace(publication, delta=b"")
+        assert publication.encoded
+        return publication
 
 
 class Fleet(Protocol):

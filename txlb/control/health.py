@@ -7,7 +7,8 @@ Rules:
 * A change of verdict is told at once (``on_verdict``); the log gets the first `LINES` of a tick and a count.
 * What workers suspect is probed now (`suspect`); only the probe's result takes a backend out.
 * Across reloads a backend keeps its health while its id, host, port and TLS stay; elsewhere it starts afresh.
-* 10,000 backends are taken over in slices of at most `SLICE` seconds a tick.
+* 10,000 backends are taken over in slices of at most `SLICE` seconds a tick; where nearly all stay as they
+  are, only the others are looked at.
 * A TCP connect does not show a hang: the kernel accepts for a program that is stuck. So a backend of HTTP
   rules that says nothing of its check is asked for a `sign_of_life` while it is not plainly HEALTHY.
 * Not probed: ``off``, which is HEALTHY, and a name without address, which is not. Nor is a backend that only
@@ -19,7 +20,7 @@ from __future__ import annotations
 import random
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -48,6 +49,9 @@ BATCH = 200
 SLICE = 0.005
 LINES = 10
 
+#: How all are checked, and ids: of those only UDP listeners use, of those HTTP listeners use.
+Taken = tuple[HealthCheckSpec, set[str], set[str]]
+
 
 class HealthChecks(ProbeReceiver):
     """The health checks of all backends."""
@@ -74,6 +78,7 @@ class HealthChecks(ProbeReceiver):
         self._contexts: dict[BackendTlsSpec, Any] = {}
         self._own: dict[tuple[str, tuple[Any, ...]], Any] = {}
         self._taking_over: Iterator[None] = iter(())
+        self._taken: Taken | None = None  # what the last one to be taken over whole was made for
         self._down: set[str] = set()  # ids of those that are not healthy
         self._verdicts: list[tuple[str, bool, str]] = []  # of this tick
         self._ticking = LoopingCall(self._tick)
@@ -90,6 +95,7 @@ class HealthChecks(ProbeReceiver):
         if self._ticking.running:
             self._ticking.stop()
         self._taking_over = iter(())
+        self._taken = None
         for checked in self._checked.values():
             self._forget(checked)
         self._checked.clear()
@@ -201,7 +207,9 @@ class HealthChecks(ProbeReceiver):
         silent = only_over_udp(snapshot)
         spoken = over_http(snapshot)
         unchecked = replace(snapshot.health_check, type="off")
-        for count, spec in enumerate(snapshot.backends):
+        taken, self._taken = self._taken, None
+        now = (snapshot.health_check, silent, spoken)
+        for count, spec in enumerate(self._others(snapshot, taken, now)):
             kind = (spec.health_check, spec.tls is not None)
             check = checks.get(kind)
             if check is None:
@@ -213,6 +221,8 @@ class HealthChecks(ProbeReceiver):
                 self._admit(spec, check)
             elif known.spec != spec or known.check != check:
                 self._change(known, spec, check)
+            else:
+                known.spec = spec
             self._deepen(self._checked[spec.id], spec.id in spoken)
             if count % 50 == 49:
                 yield
@@ -220,10 +230,25 @@ class HealthChecks(ProbeReceiver):
         for backend_id in left:
             self._forget(self._checked.pop(backend_id))
             self._down.discard(backend_id)
-        for key in self._own.keys() - {_own_key(check) for check in checks.values()}:
-            del self._own[key]
-        for tls in self._contexts.keys() - {spec.tls or BackendTlsSpec() for spec in snapshot.backends}:
-            del self._contexts[tls]
+        if self._own:
+            for key in self._own.keys() - {_own_key(one.check) for one in self._checked.values()}:
+                del self._own[key]
+        if self._contexts:
+            for tls in self._contexts.keys() - {spec.tls or BackendTlsSpec() for spec in snapshot.backends}:
+                del self._contexts[tls]
+        self._taken = now
+
+    def _others(self, snapshot: Snapshot, taken: Taken | None, now: Taken) -> Sequence[BackendSpec]:
+        """Those that may not be checked as this snapshot says."""
+        if taken is None or taken[0] != now[0]:
+            return snapshot.backends
+        checked = self._checked
+        used_otherwise = (taken[1] ^ now[1]) | (taken[2] ^ now[2])
+        return [
+            spec
+            for spec in snapshot.backends
+            if spec.id not in checked or checked[spec.id].spec is not spec or spec.id in used_otherwise
+        ]
 
     def _admit(self, spec: BackendSpec, check: HealthCheckSpec) -> None:
         health = Health(
