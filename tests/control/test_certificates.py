@@ -11,6 +11,8 @@ from support.tls import Authority, backend_spec, spec_of
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import LogEvent, globalLogPublisher
 
+from txlb.config.changes import add_backend, patch_backend
+from txlb.config.overlay import changed, compose, read_again
 from txlb.control.certificates import CertificateWatch, certificates_in, reread
 from txlb.core.model import BackendSpec, ListenerSpec, Snapshot
 
@@ -67,6 +69,22 @@ def test_backends_share_what_is_read(authority: Authority) -> None:
     assert one.tls is two.tls is not None
     assert one.tls != snapshot.backends[0].tls
     assert three.tls is None
+
+
+def test_what_the_api_added_is_read_again_too(authority: Authority) -> None:
+    file = Snapshot(backends=(BackendSpec("a", "127.0.0.1", 1, address="127.0.0.1"),))
+    start = compose(file, {})
+    body = {"id": "b", "host": "127.0.0.1", "port": 2, "tls": {"ca": authority.path}}
+    composed = changed(start, add_backend(start, body))
+    assert read_again(composed, lambda now: reread(now)[0]) is composed
+    Authority(authority.folder)  # another CA in the same file
+    renewed = read_again(composed, lambda now: reread(now)[0])
+    for later in (renewed, changed(renewed, patch_backend(renewed, "a", {"weight": 2}))):
+        tls = later.snapshot.backends[-1].tls
+        assert tls is not None and tls.ca_pem == Path(authority.path).read_text()
+    assert (renewed.file, renewed.overlay, renewed.file_digest) == (
+        composed.file, composed.overlay, composed.file_digest,
+    )  # fmt: skip
 
 
 def test_broken_files_change_nothing(authority: Authority) -> None:

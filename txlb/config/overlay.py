@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,26 @@ def compose(
         for key, reason in blamed.items():
             entries[key] = replace(entries[key], aside=True)
             warnings.append(_aside(key, reason))
+
+
+def read_again(composed: Composed, edit: Callable[[Snapshot], Snapshot]) -> Composed:
+    """What ``edit`` makes of the file and of what the API put beside it; ``composed`` itself if all stays.
+
+    ``edit`` gives back what it got if nothing changes, and keeps the order of backends.
+    """
+    file = edit(composed.file)
+    theirs = {key: spec for key, (_, _, spec) in composed.made.items() if key[0] == BACKEND}
+    alone = replace(file, listeners=(), backends=tuple(theirs.values()))
+    edited = edit(alone)
+    if file is composed.file and edited is alone:
+        return composed
+    made = dict(composed.made)
+    for key, spec in zip(theirs, edited.backends, strict=True):
+        entry, over, _ = made[key]
+        made[key] = (entry, over, spec)
+    of_file = composed.file_digest if file is composed.file else _file_digest(file)
+    before = replace(composed, file=file, file_digest=of_file, made=made)
+    return compose(file, composed.overlay, composed.folder, before)
 
 
 def changed(composed: Composed, changes: Changes) -> Composed:

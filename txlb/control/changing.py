@@ -21,6 +21,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txlb.config.overlay import read_again
 from txlb.control.amendment import Amendment, Edit
 from txlb.control.configuration import Configuration, Draft
 from txlb.control.drain import Draining
@@ -102,16 +103,14 @@ class Changing:
         }  # what the file drops goes at once
         return await self._put_in_force(draft, await self._resolved(draft, names_of(draft.snapshot)))
 
-    def amend_file(self, edit: Callable[[Snapshot], Snapshot]) -> Deferred[bool]:
-        """Put in force what ``edit`` (called in a thread) makes of the file; whether that is another."""
+    def amend_files(self, edit: Callable[[Snapshot], Snapshot]) -> Deferred[bool]:
+        """Put in force what ``edit`` (called in a thread) makes of file and additions; True if it is new."""
 
         async def amend() -> bool:
-            file = self.configuration.composed.file
-            edited = await self._publisher.in_thread(edit, file)
-            if edited is file or self._idle:
-                return False
             draft = self.configuration.draft()
-            composed = await self._publisher.in_thread(self.configuration.with_file, edited)
+            composed = await self._publisher.in_thread(read_again, draft.composed, edit)
+            if composed is draft.composed or self._idle:
+                return False
             draft.take(composed, time.monotonic() + self._publisher.snapshot.timeouts.drain)
             return bool(await self._put_in_force(draft, await self._resolved(draft, ())))
 

@@ -114,7 +114,7 @@ class Node:
         self.draining = False
         self._sampling = LoopingCall(self._sample)
         self._sampling.clock = reactor
-        self._certificates = CertificateWatch(reactor, lambda: self.snapshot, self.changing.amend_file)
+        self._certificates = CertificateWatch(reactor, lambda: self.snapshot, self.changing.amend_files)
 
     @property
     def snapshot(self) -> Snapshot:

@@ -301,5 +301,9 @@ def _changes(old: Sequence[_Identified], new: Sequence[_Identified]) -> Changes:
     return Changes(
         added=tuple(item.id for item in new if item.id not in before),
         removed=tuple(item.id for item in old if item.id not in after),
-        changed=tuple(item.id for item in new if item.id in before and item != before[item.id]),
+        changed=tuple(
+            item.id
+            for item in new
+            if (known := before.get(item.id, item)) is not item and known != item  # most are the same object
+        ),
     )

@@ -95,6 +95,7 @@ class ForwardingPlane:
         self._access_log: AccessLog | None = None
         self._snapshot = Snapshot()
         self._backends: dict[str, Backend] = {}
+        self._specs: dict[str, BackendSpec] = {}  # what they were made or changed for
         self._standings: dict[str, Standing] = {}  # those that are not as usual
         self._drains = Drains()
         self._rules = Rules(self._rebuilds)
@@ -153,8 +154,14 @@ class ForwardingPlane:
     def _apply_backends(self, snapshot: Snapshot) -> None:
         backends: dict[str, Backend] = {}
         contexts: dict[BackendTlsSpec, Any] = {}
+        specs = self._specs
         for spec in snapshot.backends:
             backend = self._backends.get(spec.id)
+            if backend is not None and specs.get(spec.id) is spec:  # of a delta, nearly all
+                if spec.tls is not None:
+                    contexts[spec.tls] = self._contexts[spec.tls]
+                backends[spec.id] = backend
+                continue
             if backend is None:
                 backend = Backend(
                     spec.id, spec.host, spec.address, spec.port, spec.weight, spec.max_connections
@@ -180,6 +187,7 @@ class ForwardingPlane:
             self._drains.end(name)
             gone.update(gone.host, "", gone.port, 0, None)  # it is nowhere: nothing is kept for it
         self._backends = backends
+        self._specs = {spec.id: spec for spec in snapshot.backends}
         self._contexts = contexts
 
     def _secure(self, backend: Backend, spec: BackendSpec, contexts: dict[BackendTlsSpec, Any]) -> bool:
