@@ -236,3 +236,28 @@ def test_the_end_while_one_is_paused() -> None:
         net.settle()
         assert tunnel.is_gone() and tunnel.endings == [ends.BACKEND_RESET_TUNNEL]
         net.settle()
+
+
+@both_ways
+def test_what_nobody_takes_any_more_is_read_and_dropped(net: Net, from_client: bool) -> None:
+    """Else one that writes before it reads would wait, and so would we, until the send deadline."""
+    tunnel = Tunnel(net)
+    sender, receiver, sink = tunnel.sides(from_client)
+    sender.reading = receiver.reading = False
+    receiver.send(BIG)
+    net.settle()
+    assert sink.paused and receiver.unsent, "one way is backed up"
+    sent = b""
+    while not sink.pending_size:
+        sent += BIG[: 1 << 14]
+        sender.send(BIG[: 1 << 14])
+        net.settle()
+    sender.finish()
+    net.settle()
+    counted = (tunnel.relay.bytes_in, tunnel.relay.bytes_out)
+    assert sink.pending_size
+    sender.reset()
+    net.run_until(lambda: not sink.paused)
+    net.run_until(lambda: not receiver.unsent)
+    assert (tunnel.relay.bytes_in, tunnel.relay.bytes_out) == counted, "what is dropped has not moved"
+    net.run_until(lambda: tunnel.endings)
