@@ -9,8 +9,9 @@ Rules:
 * In doubt (a failure while HEALTHY, a success while UNHEALTHY, a suspicion) the next probe is due `QUICK`
   after the last one began. While the doubt is about a HEALTHY backend a probe gets only its ``patience``: a
   few times what this backend's good probes take lately, at least `SHORT`. What is taken for usual at most
-  doubles from one probe to the next, and is not learnt from a backend that is down: one that was stopped and
-  goes on answers its probes of that time at last, very late.
+  doubles from one probe to the next, also at the start, when everything is slow; it is not
+  learnt from a backend that is down: one that was stopped and goes on answers its probes of that time at
+  last, very late.
 * After the fall the pauses double from `QUICK` to ``interval``, so that a restart is soon noticed.
 * Suspicions cause at most one probe per `QUICK`, however many there are.
 * What happens in which state is `TABLE`; docs/health.md draws it.
@@ -164,8 +165,7 @@ class Health:
         else:
             took = now - self.started_at
             if was_healthy:
-                if self.usual > 0.0:
-                    took = min(took, max(2.0 * self.usual, SHORT / PATIENCE))
+                took = min(took, max(2.0 * self.usual, SHORT / PATIENCE))
                 self.usual = max(took, self.usual * FADE)
             self.last_success_at = now
             self.consecutive_failures = 0
