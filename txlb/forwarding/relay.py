@@ -145,14 +145,18 @@ class Relay(Timed):
     def client_finished(self) -> None:
         """FIN from the client."""
         self.client_done = True
-        self.backend.loseWriteConnection()
-        self._check()
+        if self.backend_done:
+            self._close()
+        else:
+            self.backend.loseWriteConnection()
 
     def backend_finished(self) -> None:
         """FIN from the backend."""
         self.backend_done = True
-        self.client.loseWriteConnection()
-        self._check()
+        if self.client_done:
+            self._close()
+        else:
+            self.client.loseWriteConnection()
 
     def client_lost(self, why: object) -> None:
         """The client's connection is gone; the backend gets what it had sent if that ended with FIN."""
@@ -208,10 +212,9 @@ class Relay(Timed):
         else:
             other.abortConnection()
 
-    def _check(self) -> None:
-        if self.client_done and self.backend_done:
-            self.client.loseConnection()
-            self.backend.loseConnection()
+    def _close(self) -> None:
+        self.client.loseConnection()
+        self.backend.loseConnection()
 
     def timed_out(self, now: float) -> None:
         self.abort(ends.TUNNEL_IDLE)

@@ -102,7 +102,9 @@ class Connecting(Handler):
             return
         secure = self.secure
         if self.handshake is None:
-            code: int = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            # With epoll a connect that failed is more than writable.
+            told = events == WRITE and self.loop.forgets_closed
+            code: int = 0 if told else self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
                 self._fail(outcome_of(code))
                 return

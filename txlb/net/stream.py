@@ -13,7 +13,8 @@ Rules:
   window it must take `SEND_PROGRESS` bytes or all that waits.
 * At most one `recv` of up to `READ_MAX` bytes a wake-up.
 * `loseConnection` and `abortConnection` take effect when the running batch is over, so a
-  protocol never hears ``connectionLost`` from inside its own call.
+  protocol never hears ``connectionLost`` from inside its own call. So does FIN of our own, which a close that
+  follows in the same batch makes needless.
 * The kernel makes RST of a close with unread bytes, and the peer may lose what it was sent. A transport that
   ``discards`` reads them first, `DISCARD_READS` times at most.
 * End of input is a half-close: the protocol hears ``readConnectionLost`` and may go on
@@ -72,6 +73,7 @@ class StreamTransport(Transport):
     disconnecting: bool
     read_closed: bool
     write_closed: bool
+    fin_due: bool
     paused: bool
     parked: bool
     pending: list[bytes]
@@ -106,6 +108,7 @@ class StreamTransport(Transport):
         self.disconnecting = False
         self.read_closed = False
         self.write_closed = False
+        self.fin_due = False
         self.paused = False
         self.parked = False
         self.pending = []
@@ -192,7 +195,7 @@ class StreamTransport(Transport):
                 self._lost(Failure(ConnectionLost()))  # a reset whose error a write has met
                 return
             self.read_closed = True
-            self._update()
+            self.loop.defer(self)  # most often a close follows: then there is nothing to update
             protocol.readConnectionLost()
             if self.whole:
                 self._lost(Failure(ConnectionLost()))
@@ -343,7 +346,8 @@ class StreamTransport(Transport):
         if self.disconnecting:
             self._close_later(False)
         elif self.write_closed:
-            self._shutdown_write()
+            self.fin_due = True
+            self.loop.defer(self)  # the same: a close sends FIN as well
 
     def _shutdown_write(self) -> None:
         try:
@@ -366,6 +370,12 @@ class StreamTransport(Transport):
 
     def later(self) -> None:
         if not self.connected:
+            return
+        if not self.closing:
+            if self.fin_due:
+                self.fin_due = False
+                self._shutdown_write()
+            self._update()
             return
         if self.aborting:
             try:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from support.tls import Authority, TlsPeer, backend_spec
 from txlb.core.proxy_protocol import WHOLE, HeaderReader
 from txlb.forwarding.accept import HelloAcceptor
 from txlb.forwarding.client import BackendProtocol, ClientProtocol
+from txlb.forwarding.tcp.record import TcpRecord
 from txlb.forwarding.tcp.session import EARLY
 from txlb.net.tls_origin import TlsOrigin, client_context
 
@@ -370,3 +372,24 @@ def test_a_backend_whose_tls_fails_is_left_for_another(tmp_path: Path) -> None:
         here.net.run_until(lambda: here.origins[1].peers and here.origins[1].last.data)
         assert here.origins[1].last.data == b"hello"
         assert here.pool.retries == 1
+
+
+def test_what_has_ended_is_gone_without_the_collector() -> None:
+    with stage() as here:
+        client, backend = here.pair(b"hello")  # what lives on is there from now on
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                one = here.client(b"hello")
+                here.origins[0].last.close()
+                here.net.settle()
+                one.close()
+                here.net.settle()
+            client.close()
+            backend.close()
+            here.net.settle()
+            left = [type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, TcpRecord)]
+        finally:
+            gc.enable()
+        assert left == []

@@ -16,7 +16,7 @@ class TcpClient(ClientProtocol):
 
     settings: TcpSettings
     gate: Gate
-    session: TcpSession
+    session: TcpSession | None  # until it ends: the two hold each other
     read_closed: bool
 
     def __init__(
@@ -36,40 +36,52 @@ class TcpClient(ClientProtocol):
         settings.connections += 1
         settings.connections_total += 1
         settings.touched = True
-        self.session.begin()
+        session = self.session
+        if session is not None:
+            session.begin()
 
     def dataReceived(self, data: bytes) -> None:
-        self.session.from_client(data)
+        session = self.session
+        if session is not None:
+            session.from_client(data)
 
     def readConnectionLost(self) -> None:
         self.read_closed = True
-        relay = self.session.relay
-        if relay is not None:
-            relay.client_finished()
+        session = self.session
+        if session is not None and session.relay is not None:
+            session.relay.client_finished()
 
     def connectionLost(self, reason: Any) -> None:
         self.settings.connections -= 1
         self.settings.touched = True
         self.gate.closed()
-        self.session.client_lost(reason.value)
+        session = self.session
+        if session is not None:
+            session.client_lost(reason.value)
+            self.session = None
 
     def listener_id(self) -> str:
         return self.settings.id
 
     def server_name(self) -> str:
-        return self.session.server_name.decode("ascii")
+        session = self.session
+        return "" if session is None else session.server_name.decode("ascii")
 
     def backend_id(self) -> str:
-        backend = self.session.last_backend
+        session = self.session
+        backend = None if session is None else session.last_backend
         return "" if backend is None else backend.id
 
     def backend_connection(self) -> int:
-        relay = self.session.relay
+        session = self.session
+        relay = None if session is None else session.relay
         return 0 if relay is None else relay.backend.number
 
     def drain(self) -> None:
         """Nobody can tell whether it is idle: it stays until it ends, or until the deadline."""
 
     def cut_off(self) -> None:
-        self.session.stopped()
+        session = self.session
+        if session is not None:
+            session.stopped()
         self.transport.abortConnection()

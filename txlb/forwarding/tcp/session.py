@@ -261,6 +261,7 @@ class TcpSession(TcpRecord):
             self.bytes_out = self.counted_out = relay.bytes_out
             self.termination = relay.termination
             self._end(relay.outcome)
+            self.relay = None  # it holds us
 
     def stopped(self) -> None:
         """The end of a shutdown, or of its backend's drain."""
