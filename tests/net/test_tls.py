@@ -85,10 +85,16 @@ def connected(
     return through.transport, peer
 
 
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "by pyOpenSSL's methods"])
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
-def test_bytes_both_ways(net: Net, server: ServerTls, authority: Authority, version: str) -> None:
+def test_bytes_both_ways(
+    net: Net, server: ServerTls, authority: Authority, version: str, direct: bool
+) -> None:
     protocol = Recorder()
     transport, peer = connected(net, server, authority, protocol, version)
+    assert transport.ssl is not None, "this version of pyOpenSSL has what it takes"
+    if not direct:
+        transport.ssl = None
     assert peer.sock.version() == f"TLSv{version}"
     peer.send(b"hello")
     net.run_until(lambda: protocol.data)
@@ -96,6 +102,8 @@ def test_bytes_both_ways(net: Net, server: ServerTls, authority: Authority, vers
     transport.write(b"and back")
     net.run_until(lambda: peer.data)
     assert peer.data == b"and back"
+    transport.write(bytes(100_000))  # several records
+    net.run_until(lambda: len(peer.data) == 100_008)
 
 
 def test_nothing_decrypted_waits_for_the_next_packet(
