@@ -36,6 +36,10 @@ RECORDS: Final = 8
 UNEXPECTED_EOF: Final = -1
 SSL_READ: Final[Any] = LIB.SSL_read if DIRECT else None
 SSL_WRITE: Final[Any] = LIB.SSL_write if DIRECT else None
+SSL_DO_HANDSHAKE: Final[Any] = LIB.SSL_do_handshake if DIRECT else None
+SSL_GET_ERROR: Final[Any] = LIB.SSL_get_error if DIRECT else None
+SSL_ERROR_WANT_READ: Final = 2
+SSL_ERROR_WANT_WRITE: Final = 3
 # Where a record is decrypted to, and copied out of at once.
 SCRATCH: Final[Any] = FFI.new("char[]", RECORD) if DIRECT else None
 SCRATCH_VIEW: Final[Any] = FFI.buffer(SCRATCH) if DIRECT else None
@@ -78,7 +82,7 @@ class Handshake:
         """Go on as far as the peer lets us."""
         result = DONE
         try:
-            self.tls.do_handshake()
+            result = self._step()
         except WANT_READ_ERROR:
             result = WANTS_READ
         except WANT_WRITE_ERROR:
@@ -95,6 +99,23 @@ class Handshake:
         if result == DONE or result == FAILED:
             self.tls.set_app_data(None)  # it holds us, and we hold it
         return result
+
+    def _step(self) -> int:
+        if DIRECT:
+            # Without an exception for each time that it has to wait.
+            ssl: Any = self.tls._ssl
+            code: int = SSL_DO_HANDSHAKE(ssl)
+            if code > 0:
+                return DONE
+            why: int = SSL_GET_ERROR(ssl, code)
+            if why == SSL_ERROR_WANT_READ:
+                return WANTS_READ
+            if why == SSL_ERROR_WANT_WRITE:
+                return WANTS_WRITE
+            self.tls._raise_ssl_error(ssl, code)
+            return FAILED
+        self.tls.do_handshake()
+        return DONE
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
