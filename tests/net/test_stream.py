@@ -286,6 +286,18 @@ def test_our_fin_goes_out_behind_what_was_written_and_reading_goes_on(net: Net) 
     assert protocol.heard == ["made", "end", "lost"]
 
 
+def test_our_fin_waits_for_the_end_of_the_batch(net: Net) -> None:
+    transport, peer = net.connect(Recorder())
+    transport.loseWriteConnection()
+    with pytest.raises(BlockingIOError):
+        peer.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    net.loop.run_deferred()
+    assert peer.sock.recv(1, socket.MSG_PEEK) == b""
+    transport.loseConnection()
+    net.settle()
+    assert peer.ending == "fin"
+
+
 def test_both_fins_end_the_connection_without_anybody_asking(net: Net) -> None:
     protocol = Recorder()
     transport, peer = net.connect(protocol)

@@ -35,13 +35,12 @@ import socket
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
 from txlb.errors import SendStalled
 from txlb.net.loop import ERROR, HANGUP, READ, WRITE, Loop
-from txlb.net.transport import StreamProtocol, Transport, native_protocol
+from txlb.net.transport import StreamProtocol, Transport, native_protocol, twisted_address
 
 HIGH_WATER: Final = 65536
 READ_MIN: Final = 16384
@@ -466,11 +465,11 @@ class StreamTransport(Transport):
 
     def getPeer(self) -> Any:
         """The peer's address."""
-        return _address(self.peer)
+        return twisted_address(self.peer)
 
     def getHost(self) -> Any:
         """Our own address."""
-        return _address(self.sock.getsockname())
+        return twisted_address(self.sock.getsockname())
 
     def local_address(self) -> tuple[str, int]:
         if not self.connected:
@@ -493,13 +492,3 @@ class StreamTransport(Transport):
     def setTcpKeepAlive(self, enabled: bool) -> None:
         """Let the kernel probe a silent peer."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
-
-
-def _address(where: Any) -> Any:
-    if not isinstance(where, tuple):
-        return UNIXAddress(where or None)
-    if len(where) == 4:
-        return IPv6Address("TCP", where[0], where[1], where[2], where[3])
-    if ":" in where[0]:
-        return IPv6Address("TCP", where[0], where[1])  # told by a PROXY header
-    return IPv4Address("TCP", where[0], where[1])

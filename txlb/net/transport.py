@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from mypy_extensions import mypyc_attr
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from txlb.net.loop import Handler
 from txlb.net.timers import Timed
@@ -218,3 +219,14 @@ def native_protocol(protocol: Any) -> StreamProtocol:
     if isinstance(protocol, StreamProtocol):
         return protocol
     return ForeignProtocol(protocol)
+
+
+def twisted_address(where: Any) -> Any:
+    """Twisted's address of what the socket module tells of one."""
+    if not isinstance(where, tuple):
+        return UNIXAddress(where or None)
+    if len(where) == 4:
+        return IPv6Address("TCP", where[0], where[1], where[2], where[3])
+    if ":" in where[0]:
+        return IPv6Address("TCP", where[0], where[1])  # told by a PROXY header
+    return IPv4Address("TCP", where[0], where[1])
