@@ -157,6 +157,19 @@ def test_openssl_resumes_and_may_not_renegotiate(authority: Authority, tmp_path:
         )
 
 
+@versions
+def test_keys_are_agreed_on_in_few_groups(authority: Authority, tmp_path: Path, version: str) -> None:
+    flag = "-tls" + version.replace(".", "_")
+    certificate = authority.certificate("a.example", kind="rsa")  # one of P-256 needs that group of its own
+    with backend() as port, Balancer(tmp_path, [port], listeners=listening(certificate)) as txlb:
+        for group in ("X25519", "P-256", "P-384"):
+            said = s_client(txlb.port, "-servername", "a.example", flag, "-groups", group, text="Q\n")
+            assert "Cipher is (NONE)" not in said, group
+        for group in ("P-521", "X448"):
+            said = s_client(txlb.port, "-servername", "a.example", flag, "-groups", group, text="Q\n")
+            assert "Cipher is (NONE)" in said, group
+
+
 def test_a_new_certificate_is_used_without_a_reload_a_broken_one_is_not(
     authority: Authority, tmp_path: Path
 ) -> None:

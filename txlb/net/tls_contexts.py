@@ -33,6 +33,8 @@ CIPHERS: Final = (
     b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     b"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
+# Of the key exchange, on listeners: Mozilla's "intermediate", the hybrid where OpenSSL knows it (3.5 on).
+GROUPS: Final = (b"X25519MLKEM768:X25519:P-256:P-384", b"X25519:P-256:P-384")
 VERSIONS: Final[dict[str, int]] = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 HTTP: Final = b"http/1.1"
 TICKET_LIFETIME: Final = 7200
@@ -120,6 +122,7 @@ class ServerTls:
 
     def _context(self, certificates: Sequence[CertificateSpec], realm: Realm, label: str, http: bool) -> Any:
         context = hardened(VERSIONS[self.spec.min_version])
+        restrict_groups(context)
         for one in certificates:
             use(context, one)
         context.set_session_id(hashlib.sha256(f"{label}\0{realm.number}".encode()).digest())
@@ -180,6 +183,20 @@ def hardened(version: int) -> Any:
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_cipher_list(CIPHERS)
     return context
+
+
+def restrict_groups(context: Any) -> None:
+    """Agree on keys in `GROUPS` only."""
+    # pyOpenSSL has no public name for it; where these are gone, OpenSSL's own defaults hold.
+    lib: Any = getattr(SSL, "_lib", None)
+    pointer: Any = getattr(context, "_context", None)
+    choose: Callable[[Any, bytes], int] | None = getattr(lib, "SSL_CTX_set1_curves_list", None)
+    if choose is None or pointer is None:
+        return
+    for groups in GROUPS:
+        if choose(pointer, groups) == 1:
+            return
+        lib.ERR_clear_error()
 
 
 def use(context: Any, certificate: CertificateSpec) -> None:
