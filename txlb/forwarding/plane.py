@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 from txlb.core.backend import Backend
 from txlb.core.model import AccessLogSpec, BackendSpec, BackendTlsSpec, Snapshot
@@ -348,10 +349,11 @@ class ForwardingPlane:
         if failures != self._failures_told:
             for why in (loop.last_failure, loop.wheel.last_failure):
                 if why is not None:
-                    self.log.error(
-                        "a connection was ended by a fault in txlb ({count} so far): {why!r}",
+                    self.log.failure(
+                        "a connection was ended by a fault in txlb ({count} so far)",
+                        Failure(why),
+                        LogLevel.error,
                         count=failures,
-                        why=why,
                     )
             loop.last_failure = loop.wheel.last_failure = None
             self._failures_told = failures
