@@ -13,8 +13,9 @@ from cryptography import x509
 from OpenSSL import SSL
 from support.tls import Authority, spec_of
 
-from txlb.net.tls import DONE, FAILED, Handshake
-from txlb.net.tls_contexts import ServerTls, was_resumed
+from txlb.net.openssl import DONE, FAILED, was_resumed
+from txlb.net.tls import Handshake
+from txlb.net.tls_contexts import ServerTls
 
 
 @dataclass

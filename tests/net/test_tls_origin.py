@@ -16,9 +16,9 @@ from support.tls import Authority, backend_spec
 
 from txlb.core import outcome as outcomes
 from txlb.net.connector import Connecting, Receiver
+from txlb.net.openssl import was_resumed
 from txlb.net.stream import StreamTransport
 from txlb.net.tls import TlsTransport
-from txlb.net.tls_contexts import was_resumed
 from txlb.net.tls_origin import TlsOrigin, client_context
 
 

@@ -31,7 +31,7 @@ from txlb.forwarding.accept import StreamAcceptor
 from txlb.forwarding.access_log import AccessLog
 from txlb.forwarding.http.listener import HttpListener
 from txlb.forwarding.http.origins import Origins
-from txlb.net.listener import Gate
+from txlb.net.listener import Acceptor, Gate
 from txlb.net.loop import BATCH, Loop
 from txlb.net.stream import StreamTransport
 from txlb.net.timers import TICK
@@ -206,6 +206,16 @@ class Net:
         peer = Peer(far)
         self.peers.append(peer)
         return near, peer
+
+    def arrive(self, gate: Gate, acceptor: Acceptor, data: bytes) -> Peer:
+        """A client that has connected to ``acceptor`` and sent ``data``."""
+        near, peer = self.pair()
+        gate.open += 1
+        acceptor.accepted(near, near.getpeername())
+        if data:
+            peer.send(data)
+        self.settle()
+        return peer
 
     def connect(
         self, protocol: Any, send_timeout: float = 60.0, send_buffer: int = 0, receive_buffer: int = 0
@@ -405,14 +415,7 @@ class Stage:
         return self.backends[0]
 
     def client(self, data: bytes = b"") -> Peer:
-        """A client that has connected and sent ``data``."""
-        near, peer = self.net.pair()
-        self.gate.open += 1
-        self.acceptor.accepted(near, near.getpeername())
-        if data:
-            peer.send(data)
-        self.net.settle()
-        return peer
+        return self.net.arrive(self.gate, self.acceptor, data)
 
     def asked(self, client: Peer, data: bytes, origin: int = 0) -> Peer:
         """``client`` sends ``data``; the backend connection on which something arrives."""

@@ -45,13 +45,7 @@ class Stage:
         self.listener.routes = RouteTable([Route(None, None, self.pool)])
 
     def client(self, data: bytes = b"") -> Peer:
-        near, peer = self.net.pair()
-        self.gate.open += 1
-        self.acceptor.accepted(near, near.getpeername())
-        if data:
-            peer.send(data)
-        self.net.settle()
-        return peer
+        return self.net.arrive(self.gate, self.acceptor, data)
 
     def pair(self, data: bytes = b"") -> tuple[Peer, Peer]:
         """A client and the backend that it reached."""

@@ -23,8 +23,9 @@ from txlb.net.handshakes import (
     SecureReceiver,
 )
 from txlb.net.listener import Gate
+from txlb.net.openssl import was_resumed
 from txlb.net.tls import TlsTransport
-from txlb.net.tls_contexts import ServerTls, was_resumed
+from txlb.net.tls_contexts import ServerTls
 
 if TYPE_CHECKING:
     from txlb.forwarding.accept import StreamListener

@@ -24,9 +24,10 @@ from mypy_extensions import mypyc_attr
 
 from txlb.core import outcome as outcomes
 from txlb.net.loop import READ, WRITE, Handler, Loop
+from txlb.net.openssl import DONE, FAILED, WANTS_WRITE
 from txlb.net.splicing import SplicingTransport
 from txlb.net.stream import StreamTransport
-from txlb.net.tls import DONE, FAILED, WANTS_WRITE, Handshake, Origin, TlsTransport
+from txlb.net.tls import Handshake, Origin, TlsTransport
 
 OURS: Final = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN)

@@ -21,8 +21,9 @@ from mypy_extensions import mypyc_attr
 
 from txlb.net.listener import Gate
 from txlb.net.loop import ERROR, HANGUP, READ, WRITE, Handler
+from txlb.net.openssl import DONE, FAILED, WANTS_WRITE
 from txlb.net.stream import StreamTransport
-from txlb.net.tls import DONE, FAILED, WANTS_WRITE, Handshake, TlsTransport
+from txlb.net.tls import Handshake, TlsTransport
 from txlb.net.transport import StreamProtocol
 
 # Why a handshake failed

@@ -12,9 +12,6 @@ Rules:
   close_notify is a half-close like any other; a backend's is an end of which `is_truncated` says that it may
   have come too early (after it OpenSSL takes no more output).
 * Nothing is spliced: the kernel would move ciphertext.
-* Records are read and written by OpenSSL's own calls: pyOpenSSL's methods for that are interpreted, and
-  took 2 of 7 microseconds for a small request and its answer. Errors are still told by its exceptions. A
-  version of it without what this needs (`DIRECT`) is used by its methods.
 """
 
 from __future__ import annotations
@@ -25,36 +22,17 @@ from mypy_extensions import mypyc_attr
 from OpenSSL import SSL
 
 from txlb.net.loop import READ, WRITE, Loop
+from txlb.net.openssl import DONE, FAILED, RECORD, decrypt, encrypt, engine_of, handshake
 from txlb.net.stream import StreamTransport
 
-LIB: Final[Any] = getattr(SSL, "_lib", None)
-FFI: Final[Any] = getattr(SSL, "_ffi", None)
-DIRECT: Final = FFI is not None and hasattr(LIB, "SSL_read") and hasattr(SSL.Connection, "_raise_ssl_error")
-
-RECORD: Final = 16384
 RECORDS: Final = 8
 UNEXPECTED_EOF: Final = -1
-SSL_READ: Final[Any] = LIB.SSL_read if DIRECT else None
-SSL_WRITE: Final[Any] = LIB.SSL_write if DIRECT else None
-SSL_DO_HANDSHAKE: Final[Any] = LIB.SSL_do_handshake if DIRECT else None
-SSL_GET_ERROR: Final[Any] = LIB.SSL_get_error if DIRECT else None
-SSL_ERROR_WANT_READ: Final = 2
-SSL_ERROR_WANT_WRITE: Final = 3
-# Where a record is decrypted to, and copied out of at once.
-SCRATCH: Final[Any] = FFI.new("char[]", RECORD) if DIRECT else None
-SCRATCH_VIEW: Final[Any] = FFI.buffer(SCRATCH) if DIRECT else None
 
 ERROR: Final[Any] = SSL.Error
 WANT_READ_ERROR: Final[Any] = SSL.WantReadError
 WANT_WRITE_ERROR: Final[Any] = SSL.WantWriteError
 ZERO_RETURN_ERROR: Final[Any] = SSL.ZeroReturnError
 SYSTEM_ERROR: Final[Any] = SSL.SysCallError
-
-# What `Handshake.step` answers
-DONE: Final = 0
-WANTS_READ: Final = 1
-WANTS_WRITE: Final = 2
-FAILED: Final = 3
 
 # How far saying goodbye has come
 NOT_YET: Final = 0
@@ -67,12 +45,14 @@ class Handshake:
     """One handshake on ``tls`` (an OpenSSL Connection); callbacks of its context find it as app data."""
 
     tls: Any
+    engine: Any
     refused: str  # a callback has decided against this peer, and why
     problem: str  # why it failed
     realm: int  # server side: whose rules the client came in under
 
     def __init__(self, tls: Any) -> None:
         self.tls = tls
+        self.engine = engine_of(tls)
         self.refused = ""
         self.problem = ""
         self.realm = 0
@@ -82,11 +62,7 @@ class Handshake:
         """Go on as far as the peer lets us."""
         result = DONE
         try:
-            result = self._step()
-        except WANT_READ_ERROR:
-            result = WANTS_READ
-        except WANT_WRITE_ERROR:
-            result = WANTS_WRITE
+            result = handshake(self.tls, self.engine)
         except SYSTEM_ERROR:
             self.problem = "connection closed"
             result = FAILED
@@ -99,23 +75,6 @@ class Handshake:
         if result == DONE or result == FAILED:
             self.tls.set_app_data(None)  # it holds us, and we hold it
         return result
-
-    def _step(self) -> int:
-        if DIRECT:
-            # Without an exception for each time that it has to wait.
-            ssl: Any = self.tls._ssl
-            code: int = SSL_DO_HANDSHAKE(ssl)
-            if code > 0:
-                return DONE
-            why: int = SSL_GET_ERROR(ssl, code)
-            if why == SSL_ERROR_WANT_READ:
-                return WANTS_READ
-            if why == SSL_ERROR_WANT_WRITE:
-                return WANTS_WRITE
-            self.tls._raise_ssl_error(ssl, code)
-            return FAILED
-        self.tls.do_handshake()
-        return DONE
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -151,7 +110,7 @@ class TlsTransport(StreamTransport):
     """One connected, non-blocking stream socket after its handshake."""
 
     tls: Any
-    ssl: Any  # OpenSSL's own object behind it; None: without `DIRECT`
+    engine: Any
     sessions: SessionStore | None
     truncated: bool
     read_wants_write: bool
@@ -162,7 +121,7 @@ class TlsTransport(StreamTransport):
     def __init__(self, loop: Loop, sock: Any, peer: Any, send_timeout: float, tls: Any) -> None:
         super().__init__(loop, sock, peer, send_timeout)
         self.tls = tls
-        self.ssl = tls._ssl if DIRECT else None
+        self.engine = engine_of(tls)
         self.sessions = None
         self.truncated = False
         self.read_wants_write = False
@@ -174,7 +133,7 @@ class TlsTransport(StreamTransport):
 
     def _receive(self, size: int) -> bytes:
         try:
-            data = self._decrypt()
+            data = decrypt(self.tls, self.engine)
         except WANT_READ_ERROR:
             raise BlockingIOError from None
         except WANT_WRITE_ERROR:
@@ -196,33 +155,13 @@ class TlsTransport(StreamTransport):
             sessions.keep(self.tls)
         return data
 
-    def _decrypt(self) -> bytes:
-        if self.ssl is None:
-            plain: bytes = self.tls.recv(RECORD)
-            return plain
-        size: int = SSL_READ(self.ssl, SCRATCH, RECORD)
-        if size <= 0:
-            self.tls._raise_ssl_error(self.ssl, size)
-            return b""
-        data: bytes = SCRATCH_VIEW[:size]
-        return data
-
-    def _encrypt(self, piece: Any, size: int) -> int:
-        if self.ssl is None:
-            sent: int = self.tls.send(piece)
-            return sent
-        taken: int = SSL_WRITE(self.ssl, piece if isinstance(piece, bytes) else FFI.from_buffer(piece), size)
-        if taken <= 0:
-            self.tls._raise_ssl_error(self.ssl, taken)
-        return taken
-
     def _transmit(self, data: bytes) -> int:
         size = len(data)
         sent = 0
         piece: Any = data
         while True:
             try:
-                taken = self._encrypt(piece, size - sent)
+                taken = encrypt(self.tls, self.engine, piece, size - sent)
             except WANT_WRITE_ERROR:
                 return sent
             except WANT_READ_ERROR:
@@ -304,7 +243,7 @@ class TlsTransport(StreamTransport):
             tls.set_shutdown(SSL.SENT_SHUTDOWN)  # else OpenSSL takes the session for a bad one
         super()._lost(reason)
         self.tls = None
-        self.ssl = None
+        self.engine = None
 
     def is_truncated(self) -> bool:
         return self.truncated

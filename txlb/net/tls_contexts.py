@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 
 from txlb.core.model import CertificateSpec, TlsSpec
+from txlb.net.openssl import restrict_groups
 from txlb.net.tls import Handshake
 
 CIPHERS: Final = (
@@ -122,7 +123,7 @@ class ServerTls:
 
     def _context(self, certificates: Sequence[CertificateSpec], realm: Realm, label: str, http: bool) -> Any:
         context = hardened(VERSIONS[self.spec.min_version])
-        restrict_groups(context)
+        restrict_groups(context, GROUPS)  # where that cannot be, OpenSSL's own hold
         for one in certificates:
             use(context, one)
         context.set_session_id(hashlib.sha256(f"{label}\0{realm.number}".encode()).digest())
@@ -185,20 +186,6 @@ def hardened(version: int) -> Any:
     return context
 
 
-def restrict_groups(context: Any) -> None:
-    """Agree on keys in `GROUPS` only."""
-    # pyOpenSSL has no public name for it; where these are gone, OpenSSL's own defaults hold.
-    lib: Any = getattr(SSL, "_lib", None)
-    pointer: Any = getattr(context, "_context", None)
-    choose: Callable[[Any, bytes], int] | None = getattr(lib, "SSL_CTX_set1_curves_list", None)
-    if choose is None or pointer is None:
-        return
-    for groups in GROUPS:
-        if choose(pointer, groups) == 1:
-            return
-        lib.ERR_clear_error()
-
-
 def use(context: Any, certificate: CertificateSpec) -> None:
     """Have ``context`` show ``certificate`` with its own chain, beside those it has."""
     with as_file(certificate.chain_pem) as path:
@@ -216,13 +203,6 @@ def as_file(text: str) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
-
-
-def was_resumed(tls: Any) -> bool:
-    """The handshake that just ended took up an earlier session."""
-    # pyOpenSSL has no public name for it; where this one is gone, all handshakes count as full.
-    ask: Callable[[Any], int] | None = getattr(getattr(SSL, "_lib", None), "SSL_session_reused", None)
-    return ask is not None and bool(ask(tls._ssl))
 
 
 def _has_session(tls: Any) -> bool:
