@@ -85,7 +85,8 @@ def test_every_udp_socket_of_a_group_gets_datagrams_and_all_share_a_port(opened:
 
 
 def test_tcp_and_udp_may_share_a_port(opened: list[socket.socket]):
-    opened += listen_tcp("127.0.0.1:0", 2)  # of UDP's ports TCP may have used one a moment ago, hardly the reverse
+    # TCP may have used a port of UDP's a moment ago, hardly the reverse.
+    opened += listen_tcp("127.0.0.1:0", 2)
     opened += bind_udp(describe(opened[0]), 2)
 
 
