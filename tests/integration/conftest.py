@@ -7,6 +7,7 @@ its one backend; a test that needs a txlb of its own takes ``start_balancer``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,6 @@ def start_balancer(nothing_left: None, tmp_path: Path) -> Iterator[Callable[...,
         return started[-1]
 
     yield start
-    for one in started:
-        if one.program.returncode is None:
-            one.stop()
-        else:
-            one.kill()
+    with ExitStack() as ends:  # one that does not end well keeps none of the others
+        for one in started:
+            ends.callback(one.stop if one.program.returncode is None else one.kill)

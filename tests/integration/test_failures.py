@@ -304,6 +304,30 @@ def test_shutdown_ends_in_time_and_says_so(origin: Origin, start_balancer: Start
     assert [line["termination"] for line in balancer.log()] == ["K-"]
 
 
+def test_shutdown_does_not_wait_for_ever_for_a_backend_whose_client_is_gone(
+    origin: Origin, start_balancer: Start
+) -> None:
+    """FIN is no abort: the exchange goes on without anybody to read its answer."""
+    balancer = start_balancer([origin.port], timeouts={"shutdown": "500ms"})
+    with origin.serving(lambda visit: visit.rest() and None):
+        with balancer.connect() as client:
+            client.send(get("/never"))
+            origin.visit()
+        balancer.program.send_signal(signal.SIGTERM)
+        balancer.ended()
+    assert [line["termination"] for line in balancer.log()] == ["K-"]
+
+
+def test_a_txlb_that_does_not_end_is_reported_and_gone(origin: Origin, start_balancer: Start) -> None:
+    balancer = start_balancer([origin.port], workers=2)
+    pids = [balancer.program.pid, *balancer.worker_pids()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(AssertionError, match="txlb ends"):
+        balancer.stop(within=0.1)
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "none is left")
+
+
 @pytest.mark.parametrize("workers", [2, 0])
 def test_sighup_reopens_the_access_log(origin: Origin, start_balancer: Start, workers: int) -> None:
     balancer = start_balancer([origin.port], workers=workers)

@@ -585,6 +585,64 @@ def test_who_was_still_sending_is_moved_when_all_is_sent() -> None:
         assert client.data.startswith(b"HTTP/1.1 200 ")
 
 
+def arrives(here: Stage, data: bytes) -> Peer:
+    """A client whose backend is chosen and being connected to."""
+    near, client = here.net.pair()
+    here.gate.open += 1
+    here.acceptor.accepted(near, near.getpeername())
+    client.send(data)
+    here.net.loop.dispatch(here.net.epoll.poll(1.0))
+    return client
+
+
+@pytest.mark.parametrize("data", [get(), post(b"body")])
+def test_a_backend_that_turns_unhealthy_while_connecting_is_left(data: bytes) -> None:
+    with stage(backends=2) as here:
+        here.pool.budget.configure(0.0, 10.0, 0.0)
+        client = arrives(here, data)
+        here.backends[0].healthy = False
+        assert line_of(here.backends[0]) == [], "nobody to be moved yet"
+        here.net.settle()
+        assert (here.origins[0].last.data, here.origins[0].last.ending) == (b"", "reset")
+        assert here.origins[1].last.data.startswith(data[:4])
+        here.origins[1].last.send(ok(b"x"))
+        here.net.settle()
+        assert client.data.startswith(b"HTTP/1.1 200 ")
+        record = here.records()[0]
+        assert (record["backend"], record["tries"]) == ("b1", 2)
+        assert (here.pool.retries, here.backends[0].errors) == (1, 0)
+        assert here.backends[0].active_connections == here.backends[0].idle == 0
+
+
+def test_the_only_backend_is_asked_though_it_turned_unhealthy() -> None:
+    with stage() as here:
+        client = arrives(here, get())
+        here.backend.healthy = False
+        here.net.settle()
+        here.origin.last.send(ok(b"x"))
+        here.net.settle()
+        assert client.data.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_panic_asks_who_was_chosen() -> None:
+    with stage(backends=2) as here:
+        here.pool.panic_threshold = 1.0
+        for backend in here.backends:
+            backend.healthy = False
+        here.pool.rebuild()
+        half = post(b"half", size=8).replace(b"POST", b"PUT", 1)
+        for data, rest in ((get(), b""), (half, b"half")):
+            here.pool.rebuild()  # begins with b0 again
+            client = here.client(data)
+            client.send(rest)
+            here.net.settle()
+            assert here.origins[1].peers == []
+            here.origins[0].last.send(ok(b"x"))
+            here.net.settle()
+            assert client.data.startswith(b"HTTP/1.1 200 ")
+        assert here.pool.retries == 0
+
+
 def test_the_line_is_left_with_the_first_byte_in_any_order() -> None:
     with stage() as here:
         peers = [here.asked(here.client(), get(f"/{number}")) for number in range(5)]

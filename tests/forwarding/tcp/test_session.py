@@ -87,6 +87,42 @@ def test_a_failed_connect_goes_to_the_next_backend_with_everything_kept() -> Non
         assert (here.record()["tries"], here.record()["backend"]) == (3, "b2")
 
 
+def arrives(here: Stage, data: bytes) -> Peer:
+    """A client whose backend is chosen and being connected to."""
+    near, client = here.net.pair()
+    here.gate.open += 1
+    here.acceptor.accepted(near, near.getpeername())
+    client.send(data)
+    return client
+
+
+def test_a_backend_that_turns_unhealthy_while_connecting_is_left() -> None:
+    with stage(backends=2) as here:
+        client = arrives(here, b"hello")
+        here.backends[0].healthy = False
+        here.net.run_until(lambda: here.origins[1].peers and here.origins[1].last.data)
+        assert here.origins[1].last.data == b"hello"
+        assert (here.origins[0].last.data, here.origins[0].last.ending) == (b"", "reset")
+        assert (here.pool.retries, here.backends[0].errors) == (1, 0)
+        assert here.backends[0].active_connections == 0
+        client.finish()
+        here.origins[1].last.finish()
+        assert (here.record()["tries"], here.record()["backend"]) == (2, "b1")
+
+
+def test_who_was_chosen_in_a_panic_or_is_the_only_one_is_used_though_unhealthy() -> None:
+    for panic, others in ((1.0, 2), (0.0, 1)):
+        with stage(backends=others) as here:
+            here.pool.panic_threshold = panic
+            for backend in here.backends:
+                backend.healthy = panic == 0.0
+            here.pool.rebuild()
+            arrives(here, b"hello")
+            here.backends[0].healthy = False
+            here.net.run_until(lambda here=here: here.origins[0].peers and here.origins[0].last.data)
+            assert here.pool.retries == 0
+
+
 def test_no_backend_left_is_a_reset() -> None:
     with stage(backends=2) as here:
         for origin in here.origins:

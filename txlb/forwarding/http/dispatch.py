@@ -8,6 +8,8 @@ Rules:
 * What fails before the first byte of an answer goes to a backend that was not tried yet, as far as
   `core.http.retry`, the rule's ``max`` and its budget allow. Until then what was sent of the request
   is held (`hold`).
+* A backend that turned UNHEALTHY while it was being connected to is left before anything is sent: who waits
+  for an answer is moved when control says so, and this request does not wait yet.
 * A client that belongs to a backend by its affinity cookie gets that one while it can serve; whoever else
   answers binds the client anew (`binding`).
 * While a backend owes the first byte, the exchange stands in that backend's line, in the order of
@@ -45,6 +47,7 @@ class Dispatch(HttpRecord):
     tried: list[Backend] | None
     attempt: Attempt | None
     backend: BackendSide | None
+    was_healthy: bool  # ``last_backend``, when it was chosen; in a panic it need not be
     hold: RequestHold | None  # None: nothing of a body came yet
     last_outcome: int
     resent: bool
@@ -68,6 +71,7 @@ class Dispatch(HttpRecord):
         self.tried = None
         self.attempt = None
         self.backend = None
+        self.was_healthy = True
         self.hold = None
         self.last_outcome = outcomes.UNUSED
         self.resent = False
@@ -142,6 +146,7 @@ class Dispatch(HttpRecord):
             secure = self.settings.policy.scheme == b"https"
             self.binding = pool.affinity.fields_for(backend, secure) if moved else b""
         self.last_backend = backend
+        self.was_healthy = backend.healthy
         side = self.settings.origins.take(backend, self)
         if side is None:
             self._connect(backend)
@@ -159,7 +164,16 @@ class Dispatch(HttpRecord):
     def connected(self, side: BackendSide) -> None:
         """The fresh connection is there."""
         self.attempt = None
-        self._send_on(side)
+        lease = self.lease
+        if lease is not None and self._has_fallen() and self._elsewhere(lease, outcomes.UNUSED):
+            side.abort()
+        else:
+            self._send_on(side)
+
+    def _has_fallen(self) -> bool:
+        """The backend turned UNHEALTHY since it was chosen."""
+        backend = self.last_backend
+        return backend is not None and self.was_healthy and not backend.healthy
 
     def connect_failed(self, outcome: int) -> None:
         """There is no connection: another backend, or an answer of our own."""
@@ -251,9 +265,8 @@ class Dispatch(HttpRecord):
             side.send(data)
             if done:
                 self._ask(side)
-                backend = self.last_backend
-                if backend is not None and not backend.healthy:
-                    self.move()  # it turned out to be so while the body was on its way
+                if self._has_fallen():
+                    self.move()  # while the body was on its way
 
     def request_spliced(self, size: int) -> None:
         """More of the request's body went straight to the backend: it cannot be sent again."""
@@ -328,16 +341,21 @@ class Dispatch(HttpRecord):
         return self._elsewhere(lease, outcomes.TIMEOUT)
 
     def _elsewhere(self, lease: Lease, outcome: int) -> bool:
-        """Leave this backend, of which nothing came, for another; False: nothing changed."""
+        """Leave this backend, of which nothing came, for another; False: nothing changed.
+
+        ``outcome``: UNUSED = nothing was sent, which costs no budget.
+        """
         pool = self.pool
         now = self.settings.loop.now
-        if pool is None or self.tries >= pool.max_retries or not pool.budget.allows(now):
+        charged = outcome != outcomes.UNUSED
+        if pool is None or self.tries >= pool.max_retries or (charged and not pool.budget.allows(now)):
             return False
         tried = [lease.backend] if self.tried is None else [*self.tried, lease.backend]
         other = pool.acquire(self, tried, now)
         if other is None:
             return False
-        pool.budget.charge(now)
+        if charged:
+            pool.budget.charge(now)
         pool.retries += 1
         self.tried = tried
         self.tries += 1

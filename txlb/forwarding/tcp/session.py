@@ -6,7 +6,7 @@ Rules:
   protocols the server speaks first.
 * A connect that failed goes on to another backend, as often as the rule's ``retries.max`` says; the client
   has lost nothing, for what it sends meanwhile is kept, up to `HIGH_WATER` bytes; then it is read no
-  further.
+  further. So does one to a backend that turned UNHEALTHY meanwhile.
 * What was sent to a backend is never sent to another.
 * The lease is released once, with its outcome; the session is counted and logged once: when both connections
   are gone.
@@ -58,6 +58,9 @@ class Attempt(Receiver):
         self.connecting.begin(backend.address, backend.port, timeout, preface)
 
     def connected(self, transport: StreamTransport) -> None:
+        if self.session.goes_elsewhere():
+            transport.abortConnection()
+            return
         stream = BackendStream(self.session, self.backend)
         transport.take_over(stream)
         self.session.connected(stream)
@@ -109,6 +112,7 @@ class TcpSession(TcpRecord):
     lease: Lease | None
     tried: list[Backend] | None
     attempt: Attempt | None
+    was_healthy: bool  # ``last_backend``, when it was chosen; in a panic it need not be
     relay: Relay | None
     early: list[bytes]
     early_size: int
@@ -125,6 +129,7 @@ class TcpSession(TcpRecord):
         self.lease = None
         self.tried = None
         self.attempt = None
+        self.was_healthy = True
         self.relay = None
         self.early = []
         self.early_size = 0
@@ -153,10 +158,15 @@ class TcpSession(TcpRecord):
             return
         if self.tries:
             pool.retries += 1
+        self._go_to(lease)
+
+    def _go_to(self, lease: Lease) -> None:
         self.lease = lease
         self.attempts += 1
-        self.last_backend = lease.backend
-        self.attempt = Attempt(self, lease.backend)
+        backend = lease.backend
+        self.last_backend = backend
+        self.was_healthy = backend.healthy
+        self.attempt = Attempt(self, backend)
         self.attempt.begin()
 
     def connect_failed(self, outcome: int) -> None:
@@ -215,6 +225,26 @@ class TcpSession(TcpRecord):
             relay.from_client(early)
         if client.read_closed:
             relay.client_finished()
+
+    def goes_elsewhere(self) -> bool:
+        """The backend turned UNHEALTHY while it was connected to, and another took its place."""
+        lease = self.lease
+        pool = self.pool
+        now = self.settings.loop.now
+        if lease is None or pool is None or not self.was_healthy or lease.backend.healthy:
+            return False
+        if self.tries >= pool.max_retries:
+            return False
+        tried = [lease.backend] if self.tried is None else [*self.tried, lease.backend]
+        other = pool.acquire(self, tried, now)
+        if other is None:
+            return False
+        pool.retries += 1
+        self.tried = tried
+        self.tries += 1
+        lease.release(outcomes.UNUSED, now, self.client_ip)
+        self._go_to(other)
+        return True
 
     # -- bytes --------------------------------------------------------------------------------
 
