@@ -37,6 +37,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     option("--envoy", default=shutil.which("envoy"), help="the envoy program (default: from PATH)")
     option("--pairs", type=int, default=5, help="rounds (default 5)")
     option("--seconds", type=float, default=5.0, help="length of a run (default 5)")
+    option("--repeats", type=int, default=20, help="of each failure, in failures (default 20)")
     option("--warm-up", type=float, default=2.0, help="seconds before the first round (default 2)")
     option("--connections", type=int, default=64, help="client connections of the closed loops (default 64)")
     option("--rate", type=int, help="requests/s of http-latency (default: half of HAProxy's maximum)")
@@ -84,6 +85,7 @@ def make_bench(options: argparse.Namespace) -> Bench:
         proxies=chosen_proxies(options.proxies, programs),
         programs=programs,
         pairs=1 if quick else options.pairs,
+        repeats=options.repeats,
         seconds=1.0 if quick else options.seconds,
         warm_up=0.0 if quick else options.warm_up,
         connections=options.connections,

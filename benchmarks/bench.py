@@ -22,6 +22,7 @@ class Bench:
     proxies: list[str]
     programs: Programs
     pairs: int = 5
+    repeats: int = 20
     seconds: float = 5.0
     warm_up: float = 2.0
     connections: int = 64
