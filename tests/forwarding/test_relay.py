@@ -181,6 +181,8 @@ def test_a_side_lost_after_its_fin_has_what_it_sent_delivered(net: Net, from_cli
     net.run_until(lambda: receiver.ending)
     assert (len(receiver.data), receiver.ending) == (len(sent), "fin")
     assert receiver.data == sent
+    assert not sink.paused and tunnel.endings == []
+    receiver.finish()
     net.run_until(tunnel.is_gone)
     assert tunnel.endings == [ends.CLIENT_ABORT_TUNNEL if from_client else ends.BACKEND_RESET_TUNNEL]
     assert tunnel.relay.outcome == outcomes.OK
@@ -260,4 +262,8 @@ def test_what_nobody_takes_any_more_is_read_and_dropped(net: Net, from_client: b
     net.run_until(lambda: not sink.paused)
     net.run_until(lambda: not receiver.unsent)
     assert (tunnel.relay.bytes_in, tunnel.relay.bytes_out) == counted, "what is dropped has not moved"
+    receiver.reading = True
+    net.run_until(lambda: receiver.ending)
+    assert (receiver.data, receiver.ending) == (sent, "fin")
+    receiver.finish()
     net.run_until(lambda: tunnel.endings)

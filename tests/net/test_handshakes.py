@@ -13,7 +13,6 @@ from support.tls import Authority, TlsPeer, spec_of
 from txlb.net.handshakes import (
     CERTIFICATE,
     CROWDED_OUT,
-    LINGER_BYTES,
     PLAIN_HTTP,
     PROTOCOL,
     STOPPED,
@@ -22,6 +21,7 @@ from txlb.net.handshakes import (
     Handshakes,
     SecureReceiver,
 )
+from txlb.net.lingering import LINGER_TIME
 from txlb.net.listener import Gate
 from txlb.net.tls import Handshake, TlsTransport
 from txlb.net.tls_contexts import ServerTls
@@ -130,9 +130,9 @@ def test_what_plain_http_goes_on_to_send_is_bounded(net: Net, server: ServerTls)
     door = Door(net, server, words=b"no")
     stays, floods = door.arrive(), door.arrive()
     stays.send(b"GET / HTTP/1.1\r\n\r\n")
-    floods.send(b"GET / HTTP/1.1\r\n" + bytes(2 * LINGER_BYTES))
+    floods.send(b"GET / HTTP/1.1\r\n" + bytes(100_000))
     net.settle()
-    net.elapse(3.0)
+    net.elapse(4 * LINGER_TIME)
     assert door.gate.open == 0
 
 

@@ -107,7 +107,12 @@ class TlsPeer:
         if name is None:
             context.check_hostname = False
         self.sock = context.wrap_socket(
-            sock, server, do_handshake_on_connect=False, server_hostname=name, session=session
+            sock,
+            server,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,  # else a cut looks like an end in order
+            server_hostname=name,
+            session=session,
         )
         self.data = b""
         self.unsent = b""
@@ -134,6 +139,9 @@ class TlsPeer:
             for _ in range(READS):
                 if not self.reading or self.ending:
                     break
+                if self.is_reset():
+                    self.ending = "reset"
+                    return True
                 piece = self.sock.recv(65536)
                 if not piece:
                     self.ending = "notify"
@@ -152,6 +160,16 @@ class TlsPeer:
             self.ending = "reset"
         return True
 
+    def is_reset(self) -> bool:
+        """The ssl module would call it a cut."""
+        try:
+            socket.socket.recv(self.sock, 1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return False
+
     def send(self, data: bytes) -> None:
         self.unsent += data
 
@@ -167,6 +185,12 @@ class TlsPeer:
     def finish(self) -> None:
         """FIN without close_notify."""
         socket.socket.shutdown(self.sock, socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """RST."""
+        if self.sock.fileno() >= 0:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            self.sock.close()
 
     def close(self) -> None:
         self.sock.close()

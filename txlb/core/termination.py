@@ -77,6 +77,7 @@ FLOW_IDLE: Final = 32
 FLOW_EVICTED: Final = 33
 CONNECT_TLS: Final = 34
 MISDIRECTED: Final = 35
+BACKEND_TRUNCATED: Final = 36
 
 TERMINATIONS: Final = (
     Termination("--", "", "the exchange ended in order"),
@@ -119,6 +120,7 @@ TERMINATIONS: Final = (
     Termination("R-", "flow_evicted", "a UDP flow had to make room for another (`udp.max_flows`)"),
     Termination("SC", "connect_tls", "TLS to the backend failed, or its certificate is not valid (502)"),
     Termination("PR", "misdirected", "the name asks for a client certificate, the connection was not (421)"),
+    Termination("ST", "backend_truncated", "the backend's TLS ended without close_notify: a cut"),
 )
 
 

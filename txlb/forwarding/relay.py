@@ -7,8 +7,10 @@ Rules (the truth table of closing states is in docs/tcp.md):
 * FIN of one side becomes FIN to the other once everything before it is sent; the other
   direction goes on.
 * Both directions ended: both transports close in order. One side lost after its FIN: what it
-  sent is still delivered to the other, then that is closed too, with FIN even if it has sent
-  more by then; nobody takes that any more. Lost before: the other is reset.
+  sent is still delivered to the other, which then is closed in stages (`txlb.net.lingering`): what it
+  goes on sending nobody takes any more. Lost before: the other is reset.
+* A backend's TLS that ends without close_notify is a loss, for nobody knows what is missing: the client gets
+  what came, but no end in order.
 * It has ended when both transports are gone. What ended it is the first loss that was not in order.
 * A direction that fills the largest read is bulk: the kernel moves it (`Transport.splice_to`) as long as it
   is; of that only the size is heard.
@@ -28,6 +30,7 @@ from txlb.core import termination as ends
 from txlb.core.backend import Backend
 from txlb.errors import SendStalled
 from txlb.forwarding.listener import Listener
+from txlb.net.lingering import Lingering, close_short
 from txlb.net.loop import Loop
 from txlb.net.splice import UNBOUNDED
 from txlb.net.stream import READ_MAX
@@ -66,6 +69,8 @@ class Relay(Timed):
     backend_gone: bool
     termination: int  # as in `txlb.core.termination`
     outcome: int  # what it says of the backend
+    truncated: bool  # by the backend
+    closing: Lingering | None  # the one side that is left
     ended: bool
 
     def __init__(
@@ -94,11 +99,12 @@ class Relay(Timed):
         self.backend_gone = False
         self.termination = ends.NORMAL
         self.outcome = outcomes.OK
+        self.truncated = False
+        self.closing = None
         self.ended = False
 
     def start(self) -> None:
         """Tie them."""
-        self.client.discards = self.backend.discards = True
         self.client.registerProducer(self.backend, True)
         self.backend.registerProducer(self.client, True)
         self.loop.arm(self, self.idle_timeout)
@@ -145,18 +151,32 @@ class Relay(Timed):
     def client_finished(self) -> None:
         """FIN from the client."""
         self.client_done = True
-        if self.backend_done:
+        if self.closing is not None:
+            self.closing.finished()
+        elif self.backend_done:
             self._close()
         else:
             self.backend.loseWriteConnection()
 
     def backend_finished(self) -> None:
         """FIN from the backend."""
+        if self.backend.is_truncated() and not self.client_gone:
+            self._cut_short()
+            return
         self.backend_done = True
-        if self.client_done:
+        if self.closing is not None:
+            self.closing.finished()
+        elif self.client_done:
             self._close()
         else:
             self.client.loseWriteConnection()
+
+    def _cut_short(self) -> None:
+        self.truncated = True
+        if self.termination == ends.NORMAL:
+            self.termination = ends.BACKEND_TRUNCATED
+            self.outcome = outcomes.RESET
+        self.backend.abortConnection()  # OpenSSL would take no more for it either
 
     def client_lost(self, why: object) -> None:
         """The client's connection is gone; the backend gets what it had sent if that ended with FIN."""
@@ -178,7 +198,7 @@ class Relay(Timed):
         if self.backend_gone:
             self._end()
         else:
-            self._leave(self.backend, self.client_done)
+            self._leave(self.backend, self.client_done, self.backend_done)
 
     def backend_lost(self, why: object) -> None:
         """The backend's connection is gone; the client gets what it had sent if that ended with FIN."""
@@ -202,13 +222,19 @@ class Relay(Timed):
         if self.client_gone:
             self._end()
         else:
-            self._leave(self.client, self.backend_done)
+            self._leave(self.client, self.backend_done, self.client_done)
 
-    def _leave(self, other: Transport, whole: bool) -> None:
-        # The one that is gone no longer resumes it; what it sends now is read and dropped.
-        if whole:
-            other.resumeProducing()
+    def _leave(self, other: Transport, whole: bool, finished: bool) -> None:
+        self.loop.cancel(self)  # from here on others see to it that it ends
+        if whole and finished:
             other.loseConnection()
+        elif whole:
+            self.closing = Lingering(self.loop, other)
+            self.closing.begin()
+        elif self.truncated and other is self.client:
+            self.closing = close_short(self.loop, other)
+            if finished:
+                self.closing.finished()
         else:
             other.abortConnection()
 
@@ -230,6 +256,8 @@ class Relay(Timed):
     def _end(self) -> None:
         self.ended = True
         self.loop.cancel(self)
+        if self.closing is not None:
+            self.closing.end()
         self.owner.relay_ended()
 
 

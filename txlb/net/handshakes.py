@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
+from txlb.net.lingering import Lingering
 from txlb.net.listener import Gate
 from txlb.net.loop import ERROR, HANGUP, READ, WRITE, Handler
 from txlb.net.openssl import DONE, FAILED, WANTS_WRITE
@@ -34,8 +35,7 @@ CROWDED_OUT: Final = 3
 PLAIN_HTTP: Final = 4
 STOPPED: Final = 5
 
-LINGER: Final = 2.0
-LINGER_BYTES: Final = 65536
+LAST_READ: Final = 65536
 HTTP_REQUEST: Final = "http request"
 
 
@@ -206,7 +206,7 @@ class Arrival(Handler):
         # The alert is sent. A close with unread bytes would be a reset, which may overtake it.
         try:
             self.sock.shutdown(socket.SHUT_WR)
-            self.sock.recv(LINGER_BYTES)
+            self.sock.recv(LAST_READ)
         except OSError:
             pass
 
@@ -216,28 +216,24 @@ class TurnedAway(StreamProtocol):
 
     gate: Gate
     words: bytes
-    heard: int
+    closing: Lingering | None
 
     def __init__(self, gate: Gate, words: bytes) -> None:
         super().__init__()
         self.gate = gate
         self.words = words
-        self.heard = 0
+        self.closing = None
 
     def makeConnection(self, transport: Any) -> None:
         super().makeConnection(transport)
-        self.gate.loop.arm(self, LINGER)
         self.transport.write(self.words)
-        self.transport.loseWriteConnection()
+        self.closing = Lingering(self.gate.loop, self.transport)
+        self.closing.begin()
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard += len(data)
-        if self.heard > LINGER_BYTES:
-            self.transport.abortConnection()
-
-    def timed_out(self, now: float) -> None:
-        self.transport.abortConnection()
+        """Whatever."""
 
     def connectionLost(self, reason: Any) -> None:
-        self.gate.loop.cancel(self)
+        if self.closing is not None:
+            self.closing.end()
         self.gate.closed()

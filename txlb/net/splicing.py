@@ -122,6 +122,7 @@ class SplicingTransport(StreamTransport):
             pass
         except OSError:
             source._end_splice()
+            source._update()
             self._write_failed()
             return
         if splice.held:

@@ -15,8 +15,8 @@ Rules:
 * `loseConnection` and `abortConnection` take effect when the running batch is over, so a
   protocol never hears ``connectionLost`` from inside its own call. So does FIN of our own, which a close that
   follows in the same batch makes needless.
-* The kernel makes RST of a close with unread bytes, and the peer may lose what it was sent. A transport that
-  ``discards`` reads them first, `DISCARD_READS` times at most.
+* The kernel makes RST of a close with unread bytes, and the peer may lose what it was sent: one that may
+  still be sending is closed in stages (`txlb.net.lingering`).
 * End of input is a half-close: the protocol hears ``readConnectionLost`` and may go on
   writing. A reset or a failed write is ``connectionLost``, heard exactly once. A reset behind the end of
   input (Linux says EPIPE) waits until what came before is read.
@@ -30,8 +30,11 @@ Rules:
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
+import sys
+import termios
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
@@ -46,10 +49,11 @@ HIGH_WATER: Final = 65536
 READ_MIN: Final = 16384
 READ_MAX: Final = 131072
 SEND_PROGRESS: Final = 16384
-DISCARD_READS: Final = 8
 READ_FROM: Final[Any] = os.read  # a third cheaper to call than socket.recv and socket.send
 WRITE_TO: Final[Any] = os.write
 PEEK: Final = int(socket.MSG_PEEK)
+OUTQ: Final = int(termios.TIOCOUTQ)
+NOTHING_QUEUED: Final = bytes(4)
 RESET_BEHIND_FIN: Final = int(errno.EPIPE)
 DONE: Final = Failure(ConnectionDone())
 ABORTED: Final = Failure(ConnectionAborted())
@@ -383,19 +387,7 @@ class StreamTransport(Transport):
                 pass
             self._lost(STALLED if self.stalled else ABORTED)
         else:
-            if self.discards and not self.read_closed:
-                self._discard()
             self._lost(DONE)
-
-    def _discard(self) -> None:
-        # Our FIN goes first: what the peer sends once it has that is its own affair.
-        self._shutdown_write()
-        try:
-            for _ in range(DISCARD_READS):
-                if not self._receive(READ_MAX):
-                    return
-        except OSError:
-            pass
 
     def _lost(self, reason: Any) -> None:
         if not self.connected:
@@ -425,6 +417,13 @@ class StreamTransport(Transport):
         except OSError:
             return True
         return True
+
+    def undelivered(self) -> int:
+        try:
+            queued: bytes = fcntl.ioctl(self.handle, OUTQ, NOTHING_QUEUED)
+        except (OSError, TypeError):  # not told of this kind of socket, or closed
+            return self.pending_size
+        return self.pending_size + int.from_bytes(queued, sys.byteorder)
 
     # -- producing (we are read from) -------------------------------------------------
 

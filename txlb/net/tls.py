@@ -11,6 +11,7 @@ Rules:
 * Output ends with close_notify, behind everything that was written, then FIN. A client's FIN without
   close_notify is a half-close like any other; a backend's is an end of which `is_truncated` says that it may
   have come too early (after it OpenSSL takes no more output).
+* `end_short` is FIN without close_notify: so the peer knows that more should have come.
 * Nothing is spliced: the kernel would move ciphertext.
 """
 
@@ -116,6 +117,7 @@ class TlsTransport(StreamTransport):
     read_wants_write: bool
     write_wants_read: bool
     farewell: int
+    short: bool  # there is no saying goodbye
     last_size: int
 
     def __init__(self, loop: Loop, sock: Any, peer: Any, send_timeout: float, tls: Any) -> None:
@@ -127,6 +129,7 @@ class TlsTransport(StreamTransport):
         self.read_wants_write = False
         self.write_wants_read = False
         self.farewell = NOT_YET
+        self.short = False
         self.last_size = 0
 
     # -- the descriptor ---------------------------------------------------------------
@@ -220,7 +223,9 @@ class TlsTransport(StreamTransport):
             return
         if self.farewell != SAID:
             waited = self.farewell == NO_ROOM
-            if not self.broken:
+            if self.short:
+                self.tls.set_shutdown(SSL.SENT_SHUTDOWN)  # it is no bad session for that
+            elif not self.broken:
                 try:
                     self.tls.shutdown()
                 except WANT_WRITE_ERROR:
@@ -247,6 +252,11 @@ class TlsTransport(StreamTransport):
 
     def is_truncated(self) -> bool:
         return self.truncated
+
+    def end_short(self) -> bool:
+        self.short = True
+        self.loseWriteConnection()
+        return True
 
 
 def reason_of(why: BaseException) -> str:

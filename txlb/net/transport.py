@@ -30,7 +30,6 @@ class Transport(Handler):
     active_at: float  # when bytes last moved
     taken: int  # bytes received
     given: int  # bytes sent
-    discards: bool  # read what is there before closing in order: unread bytes would turn FIN into RST
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +39,6 @@ class Transport(Handler):
         self.active_at = 0.0
         self.taken = 0
         self.given = 0
-        self.discards = False
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError
@@ -80,6 +78,14 @@ class Transport(Handler):
     def is_backed_up(self) -> bool:
         """The peer does not take what was sent."""
         return self.pending_size > 0
+
+    def undelivered(self) -> int:
+        """How many bytes of what was written the peer's kernel does not have, as far as can be told."""
+        return self.pending_size
+
+    def end_short(self) -> bool:
+        """Half-close, in a way that tells the peer that more should have come; False: only RST can tell."""
+        return False
 
     def local_address(self) -> tuple[str, int]:
         """Where the peer connected to; ("", 0) where that is no IP address."""

@@ -15,6 +15,7 @@ from support.dataplane import Peer
 from support.streams import Stage, stage
 
 from txlb.forwarding.client import BackendProtocol, ClientProtocol
+from txlb.net.lingering import LINGER_TIME
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "tcp.md"
 WORD = b"some bytes"
@@ -125,12 +126,15 @@ class Scene:
             return
         self.connect()
         waiting = re.search(r"(client|backend)'s bytes", state)
-        closed = re.match(r"(client|backend|both) half-closed", state)
+        closed = re.match(r"(client|backend|both) (half-closed|gone)", state)
         sides = [] if closed is None else ["client", "backend"] if closed[1] == "both" else [closed[1]]
         if waiting is not None or "its bytes" in state:
             self.wait(waiting[1] if waiting is not None else sides[0])
         for side in sides:
             self.finish(side)
+        if "gone" in state:
+            self.peer(sides[0]).reset()
+            self.here.net.settle()
 
     # -- what ends ----------------------------------------------------------------------------
 
@@ -154,6 +158,12 @@ class Scene:
             if other is not None:
                 other.unsent = b""  # its own write would meet the reset first, and swallow it
             here.net.settle()
+        elif how == "sends":
+            for _ in range(4):
+                self.send(side, BULK if self.spliced else PIECE)
+                here.net.settle()
+        elif how == "s pass":
+            here.net.elapse(LINGER_TIME * 4)
         elif how == "moves":
             here.net.elapse(here.listener.tunnel_idle + 1.0)
         elif how == "takes nothing":
@@ -195,7 +205,7 @@ class Scene:
             peer = self.peer(side)
             peer.reading = True
             wanted = self.sent[OTHER[side]]
-            if seen == "RST" and "half-closed" in row.state and peer.ending == "fin":
+            if seen == "RST" and re.search("half-closed|gone", row.state) and peer.ending == "fin":
                 error = peer.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 assert error in (errno.EPIPE, errno.ECONNRESET), side  # behind the FIN that it has
                 continue
@@ -211,6 +221,8 @@ class Scene:
             else:
                 assert wanted.startswith(peer.data), side
         net.settle()
+        if "both half-closed" in row.state and self.spliced:
+            net.run_until(self.logged)  # what the pipe has held up is still to be read
         logged = self.logged()
         if row.log == "goes on":
             assert logged == []

@@ -10,8 +10,8 @@ Rules (RFC 9112 §§2, 6, 9):
 * FIN from the client is a half-close: the exchange goes on and its answer is delivered.
   FIN in the middle of a request, RST, or a failed write end it.
 * After an answer that cannot be followed by another request, closing is in stages: FIN is
-  sent, what still arrives is read and dropped (`LINGER_BYTES`, `LINGER_TIME`), then it is
-  closed. So a 413 is not lost to a reset.
+  sent, what still arrives is read and dropped, then it is closed (`txlb.net.lingering`). So a 413
+  is not lost to a reset.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from txlb.forwarding.http.exchange import Exchange
 from txlb.forwarding.http.identity import identity_lines
 from txlb.forwarding.http.settings import HttpSettings
 from txlb.forwarding.http.sides import ClientSide
+from txlb.net.lingering import Lingering
 from txlb.net.listener import Gate
 from txlb.net.splice import SPLICE_FROM
 
@@ -34,8 +35,6 @@ SHORT: Final = 4096
 MAX_PIPELINED: Final = 65536
 MAX_TRAILER: Final = 16384
 BODY_PROGRESS: Final = 4096
-LINGER_TIME: Final = 2.0
-LINGER_BYTES: Final = 1 << 20
 EMPTY_LINES: Final = 4
 
 HEAD: Final = 0  # reading a head, or waiting for one
@@ -59,7 +58,7 @@ class ClientConnection(ClientSide):
     body_mark: int
     reading_paused: bool
     advancing: bool
-    lingered: int
+    closing: Lingering | None
     served: bool
     realm: str  # whose rule about client certificates the connection was made under; "" = none
 
@@ -81,7 +80,7 @@ class ClientConnection(ClientSide):
         self.reading_paused = False
         self.read_closed = False
         self.advancing = False
-        self.lingered = 0
+        self.closing = None
         self.served = False
         self.realm = ""
 
@@ -121,10 +120,6 @@ class ClientConnection(ClientSide):
             exchange = self.exchange
             if exchange is not None and exchange.relay is not None:
                 exchange.relay.from_client(data)
-        elif state == LINGER:
-            self.lingered += len(data)
-            if self.lingered > LINGER_BYTES:
-                self.transport.abortConnection()
 
     def readConnectionLost(self) -> None:
         self.read_closed = True
@@ -146,6 +141,8 @@ class ClientConnection(ClientSide):
 
     def connectionLost(self, reason: Any) -> None:
         self.settings.loop.cancel(self)
+        if self.closing is not None:
+            self.closing.end()
         self.state = CLOSED
         self.settings.connections -= 1
         self.settings.touched = True
@@ -181,11 +178,6 @@ class ClientConnection(ClientSide):
             elif exchange is not None:
                 settings.errors_client_timeout += 1
                 exchange.request_refused(408, ends.BODY_TIMEOUT)
-        elif state == LINGER:
-            if self.transport.pending_size:
-                settings.loop.arm(self, LINGER_TIME)  # the answer is not all sent: that has its own deadline
-            else:
-                self.transport.abortConnection()
 
     # -- producer: what the client does not take is not produced ------------------------------
 
@@ -454,10 +446,9 @@ class ClientConnection(ClientSide):
         if self.read_closed:
             self._close()
             return
-        self.settings.loop.arm(self, LINGER_TIME)
-        self.transport.unregisterProducer()
-        self.room(True)
-        self.transport.loseWriteConnection()
+        self.deadline = 0.0
+        self.closing = Lingering(self.settings.loop, self.transport)
+        self.closing.begin()
 
     def _close(self) -> None:
         self.state = LINGER
