@@ -56,12 +56,16 @@ class Balancer:
         workers: int = 1,
         prefix: Sequence[str] = (),
         token: str = "",
+        options: Sequence[str] = (),
+        interpreter: str = "",
+        environment: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
         """``ports``: of backends ``b0`` … behind one rule, not checked, so that they see nothing but what the
         test sends; ``settings``: top-level keys.
 
-        ``token``: for the admin port.
+        ``token``: for the admin port. ``options``: of twistd. ``interpreter``: another than this, with
+        ``environment``.
         """
         self.folder = folder
         self.token = token
@@ -82,8 +86,10 @@ class Balancer:
         path = folder / "txlb.yaml"
         path.write_text(json.dumps(self.config))
         self.path = path
-        env = child_environment(PYTHONFAULTHANDLER="1")
-        self.program = Program([*prefix, *twistd("txlb", f"--config={path}")], env=env, cwd=folder)
+        env = child_environment(PYTHONFAULTHANDLER="1", **(environment or {}))
+        command = twistd(*options, "txlb", f"--config={path}")
+        command[0] = interpreter or command[0]
+        self.program = Program([*prefix, *command], env=env, cwd=folder)
         self._stopped = False
         self.ports: dict[str, int] = {}
         try:

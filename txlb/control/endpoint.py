@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from typing import Any
 
-from twisted.internet import unix
+from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from txlb.net.sockets import describe, listen_tcp, listen_unix
 
-MODE = 0o660
 
+class _BoundPort(unix.Port):
+    """A port on a UNIX socket of `listen_unix`: it has its mode since it was bound, perhaps by root.
 
-class _PrivatePort(unix.Port):
-    """`adoptStreamPort` makes a UNIX socket everybody's (0666); this one leaves it its group's."""
+    Twisted's own would set the mode, which only the owner may, and could not stop where it may not remove
+    the file.
+    """
 
-    def __init__(self, name: Any, factory: Any, reactor: Any = None) -> None:
-        super().__init__(name, factory, mode=MODE, reactor=reactor)
+    def startListening(self) -> None:
+        tcp._reservedFD.reserve()
+        factory: Any = self.factory
+        factory.doStart()
+        bound: Any = self._preexistingSocket
+        self._preexistingSocket = None
+        self.socket = bound
+        self.connected = True
+        self.fileno = bound.fileno  # type: ignore[method-assign]
+        self.numberAccepts = 100
+        self.startReading()
+
+    def connectionLost(self, reason: Any) -> None:
+        with suppress(OSError):  # the next start replaces it
+            os.unlink(self._bindPath)
+        tcp.Port.connectionLost(self, reason)
 
 
 class Endpoint:
@@ -42,7 +59,7 @@ class Endpoint:
         """Accept connections for ``factory``."""
         assert self._socket is not None
         if self._socket.family == socket.AF_UNIX:
-            self._port = _PrivatePort._fromListeningDescriptor(reactor, self._socket.fileno(), factory)
+            self._port = _BoundPort._fromListeningDescriptor(reactor, self._socket.fileno(), factory)
             self._port.startListening()
         else:
             self._port = reactor.adoptStreamPort(self._socket.fileno(), self._socket.family, factory)
@@ -54,7 +71,8 @@ class Endpoint:
         port, self._port = self._port, None
         if self._socket is not None:  # bound, but the start failed elsewhere
             if self._socket.family == socket.AF_UNIX:
-                os.unlink(self._socket.getsockname())
+                with suppress(OSError):
+                    os.unlink(self._socket.getsockname())
             self._socket.close()
             self._socket = None
         return succeed(None) if port is None else maybeDeferred(port.stopListening)

@@ -156,7 +156,7 @@ def _reason(error: OSError, port: int) -> str:
         return "address already in use (another server or txlb)"
     if error.errno == errno.EACCES and 0 < port < 1024:
         return (
-            "permission denied: ports below 1024 need root (drop it with twistd --uid)"
+            "permission denied: ports below 1024 need root (which twistd --uid gives up after the start)"
             " or the capability CAP_NET_BIND_SERVICE"
         )
     if error.errno == errno.EADDRNOTAVAIL:
