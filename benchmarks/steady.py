@@ -3,6 +3,8 @@
 Rules:
 
 * Each client has one connection and one request at a time; it opens another when that one is gone.
+* Each has a time of its own within ``pause`` and keeps to it, also after it had to wait: what all of them ask
+  stays spread evenly, whatever held some of them up together.
 * A request is ``ok`` (a whole 200), ``cut`` (its answer had begun and broke off), or else what went wrong.
 * They run in a thread of their own; `stop` waits for the requests under way.
 """
@@ -14,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from math import ceil
 from types import TracebackType
 from typing import Self
 
@@ -27,6 +30,11 @@ class Asked:
     at: float
     seconds: float
     outcome: str
+
+
+def next_time(due: float, pause: float, now: float) -> float:
+    """The next of a client's own times, ``due`` being the last one; those that went by are left out."""
+    return due + pause * max(1, ceil((now - due) / pause))
 
 
 class SteadyClients:
@@ -68,9 +76,12 @@ class SteadyClients:
         await asyncio.gather(*(self._client(number) for number in range(self.count)))
 
     async def _client(self, number: int) -> None:
-        await asyncio.sleep(self.pause * number / self.count)
+        due = time.monotonic() + self.pause * number / self.count
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        while not self._stopping:
+        while True:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if self._stopping:
+                break
             began = time.monotonic()
             outcome = "connect"
             heard: list[bytes] = []
@@ -90,7 +101,7 @@ class SteadyClients:
                 streams = None
             now = time.monotonic()
             self.asked.append(Asked(began, now - began, outcome))
-            await asyncio.sleep(max(0.0, self.pause - (now - began)))
+            due = next_time(due, self.pause, now)
         if streams is not None:
             streams[1].close()
 
