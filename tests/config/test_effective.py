@@ -19,6 +19,13 @@ def test_the_effective_configuration_gives_the_snapshot_again() -> None:
         assert loads(effective(snapshot).encode(), {}).snapshot == snapshot
 
 
+def test_a_rule_that_has_lost_its_last_backend_is_still_one() -> None:
+    snapshot = loaded(VALID).snapshot
+    bereft = replace(snapshot, backends=(), rules=tuple(replace(r, backends=()) for r in snapshot.rules))
+    assert loads(effective(bereft).encode(), {}).snapshot == bereft
+    assert parse(data_of(bereft)).snapshot == bereft
+
+
 def test_it_is_plain_data_too() -> None:
     snapshot = load(EXAMPLE, {}).snapshot
     assert parse(data_of(snapshot)).snapshot == snapshot

@@ -16,6 +16,7 @@ import pytest
 from support.balancer import Balancer
 from support.origins import Origin, Visit, answering, echo, eventually
 from support.ports import free_port
+from support.processes import child_environment, twistd
 from support.wire import Message, ok
 
 from txlb.config.load import loads
@@ -412,6 +413,28 @@ def test_a_bad_file_changes_nothing_and_says_why(start_balancer: Start, origin: 
     assert balancer.call_whole("GET", "/backends")[2]["etag"] == etag
     with origin.serving(answering(echo)), balancer.connect() as client:
         assert client.ask("GET / HTTP/1.1\nHost: a").status == 200
+
+
+def test_what_is_left_without_any_backend_can_be_loaded_again(start_balancer: Start, origin: Origin) -> None:
+    balancer = start_balancer([origin.port], workers=1)
+    assert balancer.call("DELETE", "/backends/b0?force=true")[0] == 200
+    _, shown = balancer.admin("/config")
+    assert b"backends: []" in shown
+    balancer.path.write_bytes(shown)
+    command = twistd("txlb", f"--config={balancer.path}", "--check")
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+    assert "there are none: it serves nobody" in done.stderr
+    assert balancer.call("POST", "/reload")[0] == 200
+    with balancer.connect() as client:
+        assert client.ask("GET / HTTP/1.1\nHost: a").status == 503
+    assert balancer.call("POST", "/backends", backend("b0", origin.port))[0] == 201
+    ((rule,),) = [balancer.call("GET", "/routing-rules")[1]["routing_rules"]]
+    assert rule["backends"] == []
+    change = {**{key: rule[key] for key in ("listeners",) if rule[key]}, "backends": ["b0"]}
+    assert balancer.call("PUT", "/routing-rules/all", change)[0] == 200
+    with origin.serving(answering(echo)):
+        eventually(lambda: "503" not in asked(balancer, 1), "it serves again")
 
 
 def test_the_file_wins_at_reload(start_balancer: Start, origin: Origin) -> None:

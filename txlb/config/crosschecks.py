@@ -15,7 +15,8 @@ Rules:
 * A request line fits into a head; the idle minimum is not above its maximum.
 * Stickiness is by cookie on http listeners, by address on others: a rule is for one or the other.
 * What is odd but works is a warning: backends without a rule, rules whose weights
-  are all 0, listeners without a rule, trust in everybody.
+  are all 0 or that have no backends (as after the last was removed over the API), listeners without a rule,
+  trust in everybody.
 * An admin port that others can reach asks for tokens and speaks TLS.
 * Items with errors of their own take part with what is valid in them; what is not
   known about them is never held against others.
@@ -303,9 +304,8 @@ class Examination:
                     "without secret_file cookies mean nothing after a restart, or to another node",
                 )
             if not any(weights.get(id, 1) for id in rule.backends):
-                self._warn(
-                    ("routing_rules", item.index, "backends"), "all of them have weight 0: it serves nobody"
-                )
+                why = "all of them have weight 0" if rule.backends else "there are none"
+                self._warn(("routing_rules", item.index, "backends"), f"{why}: it serves nobody")
         for one in draft.backends:
             if one.id not in used:
                 self._warn(("backends", one.index), f"no rule uses {one.id}")

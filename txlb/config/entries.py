@@ -183,8 +183,8 @@ class RoutingRule(Section):
         "How a backend is chosen: a name or a mapping, see below.",
         "least_connections",
     )
-    backends: Annotated[tuple[Id, ...], Field(min_length=1)] = key(
-        REQUIRED, "Ids of the backends that serve it.", ["web-1", "web-2"]
+    backends: tuple[Id, ...] = key(
+        REQUIRED, "Ids of the backends that serve it; of none: the answer is 503.", ["web-1", "web-2"]
     )
     session_sticky: Annotated[Sticky | None, BeforeValidator(_sticky), Or({"type": "boolean"})] = key(
         False,
