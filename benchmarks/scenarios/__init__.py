@@ -12,6 +12,7 @@ from .failures import failures
 from .health_checks import health_checks
 from .idle_memory import idle_memory
 from .latency import http_latency
+from .loop_stalls import loop_stalls
 from .many_backends import http_many_backends
 from .slow_clients import slow_clients
 from .streams import tcp_bulk, tcp_close, tcp_keepalive
@@ -35,4 +36,5 @@ SCENARIOS: dict[str, Callable[[Bench], list[Table]]] = {
     "https-bulk": https_bulk,
     "failures": failures,
     "health-checks": health_checks,
+    "loop-stalls": loop_stalls,
 }
