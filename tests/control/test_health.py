@@ -468,7 +468,7 @@ def test_one_of_ones_own_has_its_time(simulated: Simulated) -> None:
 
 def test_a_tick_that_fails_is_not_the_last(simulated: Simulated, logged_failures: list[Any]) -> None:
     simulated.apply(1)
-    simulated.checks._checked["b0"].probe = None  # as no code of ours would
+    simulated.checks._rounds.checked["b0"].probe = None  # as no code of ours would
     simulated.tick(1.2)
     assert logged_failures
     logged_failures.clear()

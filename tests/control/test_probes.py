@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.own_probes import Scripted, WithDeferred
 
-from txlb.control.probes import OwnProbe, request_to, sign_of_life
+from txlb.control.probes import OwnProbe, expected_of, request_to, sign_of_life
 from txlb.core import health_counts as results
 from txlb.core.model import BackendSpec, HealthCheckSpec
 from txlb.core.proxy_announcement import announce_nobody
@@ -46,6 +46,14 @@ def test_what_an_http_check_sends() -> None:
 def test_its_host(host: str, field: str, expected: str) -> None:
     sent = request_to(replace(BACKEND, host=host), HealthCheckSpec("http", path="/", host=field))
     assert f"\r\nHost: {expected}\r\n".encode() in sent
+
+
+def test_who_wants_the_same_statuses_shares_them() -> None:
+    check = HealthCheckSpec("http", path="/", statuses=((200, 204), (301, 301)))
+    one, other = expected_of(BACKEND, check), expected_of(replace(BACKEND, host="other"), check)
+    assert one.statuses is other.statuses
+    assert one.statuses == {200, 201, 202, 203, 204, 301}
+    assert expected_of(BACKEND, HealthCheckSpec()).statuses == frozenset()
 
 
 def test_a_tcp_check_sends_nothing() -> None:

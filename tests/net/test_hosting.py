@@ -142,3 +142,48 @@ def test_one_wake_up_of_the_reactor_is_one_batch() -> None:
     for sock in socks:
         sock.close()
     net.close()
+
+
+def test_what_comes_while_a_batch_is_handled_belongs_to_it() -> None:
+    net = Net()
+    first, peer = net.pair()
+    second, other = net.pair()
+
+    class Answering(Handler):
+        def ready(self, events: int) -> None:
+            first.recv(10)
+            other.sock.send(b"x")
+
+    class Reading(Readable):
+        def ready(self, events: int) -> None:
+            super().ready(events)
+            second.recv(10)
+
+    reading = Reading()
+    net.loop.add(first.fileno(), Answering(), READ)
+    net.loop.add(second.fileno(), reading, READ)
+    peer.sock.send(b"x")
+    EpollDescriptor(net.epoll, net.loop).doRead()
+    assert reading.heard == 1
+    for sock in (first, second):
+        sock.close()
+    net.close()
+
+
+def test_a_handler_may_end_the_loop() -> None:
+    hosted = HostedLoop(reactor, True)
+    hosted.start(lambda: None)
+    net = Net()
+    near, peer = net.pair()
+
+    class Ending(Handler):
+        def ready(self, events: int) -> None:
+            hosted.stop()
+
+    hosted.loop.add(near.fileno(), Ending(), READ)
+    descriptor = hosted._descriptor
+    assert descriptor is not None
+    peer.sock.send(b"x")
+    descriptor.doRead()
+    near.close()
+    net.close()

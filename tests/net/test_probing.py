@@ -164,6 +164,64 @@ def test_a_good_answer_is_told_at_once_and_the_other_side_may_close_first(scene:
     assert len(scene.heard.told) == 1
 
 
+def test_one_that_has_closed_already_needs_no_second_look(scene: Scene) -> None:
+    scene.begin()
+    sock = scene.accept()
+    sock.sendall(OK)
+    sock.close()
+    assert scene.wait() == (results.SUCCESS, "")
+    assert scene.over()
+
+
+def test_the_same_answer_is_judged_by_what_is_wanted(scene: Scene) -> None:
+    answers = [
+        (GOOD, OK, results.SUCCESS),
+        (GOOD, OK, results.SUCCESS),
+        (Expected(REQUEST, frozenset((204,))), OK, results.STATUS),
+        (GOOD, OK.replace(b"200", b"500"), results.STATUS),
+        (GOOD, OK, results.SUCCESS),
+    ]
+    for expected, answer, result in answers:
+        scene.begin(expected)
+        with scene.accept() as sock:
+            sock.sendall(answer)
+            assert scene.wait()[0] == result
+        scene.net.run_until(scene.over)
+        assert (scene.heard.good, scene.heard.good_for) == (OK, GOOD.statuses)
+        scene.heard.told.clear()
+
+
+def test_only_a_whole_first_piece_is_remembered(scene: Scene) -> None:
+    for cut in (10, 31):
+        scene.begin()
+        with scene.accept() as sock:
+            sock.sendall(OK[:cut])
+            scene.net.settle()
+            sock.sendall(OK[cut:])
+            assert scene.wait() == (results.SUCCESS, "")
+        scene.net.run_until(scene.over)
+        assert scene.heard.good == b""
+        scene.heard.told.clear()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="only Linux has it")
+def test_the_request_carries_the_acknowledgement(scene: Scene) -> None:
+    scene.server.setblocking(False)
+    held_back = 0
+    for _ in range(5):  # should we be stopped for 40 ms in between, the kernel acknowledges by itself
+        probing = scene.begin()
+        try:
+            scene.server.accept()[0].close()
+        except BlockingIOError:
+            held_back += 1
+            with scene.accept():
+                probing.cancel()
+        probing.cancel()
+    assert held_back
+    scene.begin(CONNECT).cancel()
+    scene.server.accept()[0].close()
+
+
 def test_one_that_does_not_close_is_closed(scene: Scene) -> None:
     scene.begin()
     with scene.accept() as sock:

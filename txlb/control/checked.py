@@ -1,4 +1,4 @@
-"""One backend under health checks, and who is checked how.
+"""What is told of one backend's health, and who is checked how.
 
 Rules:
 
@@ -11,9 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from txlb.control.probes import Attempt, Probe
-from txlb.core.health import Health
-from txlb.core.model import BackendSpec, HealthCheckSpec, Snapshot
+from txlb.core.model import BackendSpec, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +24,6 @@ class HealthView:
     last_health_check_at: str | None = None
     last_successful_check_at: str | None = None
     last_reason: str | None = None
-
-
-class Checked:
-    """One backend under checks."""
-
-    __slots__ = ("attempt", "check", "deep", "health", "probe", "spec")
-
-    def __init__(
-        self, spec: BackendSpec, check: HealthCheckSpec, health: Health, probe: Probe | None
-    ) -> None:
-        self.spec = spec
-        self.check = check
-        self.health = health
-        self.probe = probe  # None: not probed
-        self.deep: Probe | None = None  # in its place while the backend is not plainly healthy
-        self.attempt: Attempt | None = None
 
 
 def over_http(snapshot: Snapshot) -> set[str]:

@@ -30,17 +30,16 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from txlb.config.health import own_probe
-from txlb.control.checked import Checked, HealthView, only_over_udp, over_http, place
-from txlb.control.probes import OwnProbe, Probe, SocketProbe, expected_of, preface_to, sign_of_life
+from txlb.control.checked import HealthView, only_over_udp, over_http, place
+from txlb.control.probes import OwnProbe, expected_of, preface_to, sign_of_life
 from txlb.control.tls_probes import TlsProbe
-from txlb.core import health_counts as results
-from txlb.core.agenda import Agenda
-from txlb.core.health import HEALTHY, Health
+from txlb.core.health import Health
 from txlb.core.health_counts import HealthCounts
 from txlb.core.model import BackendSpec, BackendTlsSpec, HealthCheckSpec, OwnCheckSpec, Snapshot
 from txlb.net.hosting import HostedLoop
 from txlb.net.loop import Loop
-from txlb.net.probing import Expected, ProbeReceiver, Probing
+from txlb.net.probing import Expected, Probing
+from txlb.net.rounds import Checked, Prober, Rounds, SocketProber
 from txlb.net.stream import StreamTransport
 from txlb.net.tls_origin import TlsOrigin, client_context
 
@@ -53,7 +52,7 @@ LINES = 10
 Taken = tuple[HealthCheckSpec, set[str], set[str]]
 
 
-class HealthChecks(ProbeReceiver):
+class HealthChecks:
     """The health checks of all backends."""
 
     log = Logger()
@@ -65,15 +64,12 @@ class HealthChecks(ProbeReceiver):
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        super().__init__()
         self._reactor = reactor
         self._hosted: HostedLoop | None = None  # between `start` and `stop`
         self._on_verdict = on_verdict
         self._clock = clock
         self._chance = chance
-        self._checked: dict[str, Checked] = {}
-        self._waiting = Agenda()
-        self._running = Agenda()
+        self._rounds = Rounds(clock, chance, self._verdict)
         self._limit = 1
         self._contexts: dict[BackendTlsSpec, Any] = {}
         self._own: dict[tuple[str, tuple[Any, ...]], Any] = {}
@@ -83,7 +79,16 @@ class HealthChecks(ProbeReceiver):
         self._verdicts: list[tuple[str, bool, str]] = []  # of this tick
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
-        self.counts = HealthCounts()
+
+    @property
+    def counts(self) -> HealthCounts:
+        """Of all probes since the start."""
+        return self._rounds.counts
+
+    @property
+    def sockets(self) -> int:
+        """Descriptors of probes that are open."""
+        return self._rounds.sockets
 
     def start(self) -> None:
         self._hosted = HostedLoop(self._reactor)
@@ -96,9 +101,9 @@ class HealthChecks(ProbeReceiver):
             self._ticking.stop()
         self._taking_over = iter(())
         self._taken = None
-        for checked in self._checked.values():
-            self._forget(checked)
-        self._checked.clear()
+        for checked in self._rounds.checked.values():
+            self._rounds.forget(checked)
+        self._rounds.checked.clear()
         hosted, self._hosted = self._hosted, None
         if hosted is not None:
             for handler in list(hosted.loop.handlers.values()):
@@ -118,17 +123,7 @@ class HealthChecks(ProbeReceiver):
 
     def suspect(self, backend_ids: Iterable[str]) -> None:
         """Workers doubt these backends."""
-        now = self._clock()
-        for backend_id in backend_ids:
-            checked = self._checked.get(backend_id)
-            if checked is None or checked.probe is None:
-                continue
-            if checked.deep is not None and checked.health.probing and checked.health.state == HEALTHY:
-                self._forget(checked)  # that probe asks too little
-                checked.health.due = now
-                self._waiting.put(checked.health)
-            if checked.health.suspect(now):
-                (self._running if checked.health.probing else self._waiting).put(checked.health)
+        self._rounds.suspect(backend_ids)
 
     def is_healthy(self, backend_id: str) -> bool:
         return backend_id not in self._down
@@ -138,7 +133,7 @@ class HealthChecks(ProbeReceiver):
         return frozenset(self._down)
 
     def view(self, backend_id: str) -> HealthView:
-        checked = self._checked.get(backend_id)
+        checked = self._rounds.checked.get(backend_id)
         if checked is None:
             return HealthView()
         health = checked.health
@@ -152,49 +147,22 @@ class HealthChecks(ProbeReceiver):
             reason or None,
         )
 
-    def probed(self, key: Any, result: int, reason: str) -> None:
-        checked: Checked = key
-        checked.attempt = None
-        health = checked.health
-        now = self._clock()
-        self.counts.ended(result, now - health.started_at)
-        if result == results.VOID:
-            health.void(now)
-        elif health.finish(now, reason, self._chance()):
-            self._verdict(checked, reason)
-        self._waiting.put(health)
-
     def _verdict(self, checked: Checked, reason: str) -> None:
         self._verdicts.append((checked.spec.id, checked.health.is_healthy(), reason))
         self._note(checked)
 
     def _tick(self) -> None:
         try:
-            now = self._clock()
-            for health in self._running.take(now, 1 << 30):
-                attempt = self._checked[health.id].attempt
-                if attempt is not None:
-                    attempt.expire(health.due - health.started_at)
-            for health in self._waiting.take(now, min(BATCH, self._limit - self.sockets)):
-                self._begin(self._checked[health.id], now)
-            assert self._hosted is not None
-            self._hosted.loop.run_deferred()
+            try:
+                self._rounds.turn(BATCH, self._limit)
+            finally:
+                assert self._hosted is not None
+                self._hosted.loop.run_deferred()
             self._go_on_taking_over()
         except Exception:
             self.log.failure("a tick of the health checks failed")
         if self._verdicts:
             self._tell_log()
-
-    def _begin(self, checked: Checked, now: float) -> None:
-        health = checked.health
-        probe = checked.probe if health.state == HEALTHY or checked.deep is None else checked.deep
-        assert probe is not None
-        self.counts.began(now - health.due)
-        health.begin(now)
-        self._running.put(health)
-        attempt = probe.start(checked)
-        if health.probing:  # one of one's own may be done already
-            checked.attempt = attempt
 
     def _go_on_taking_over(self) -> None:
         until = self._clock() + SLICE
@@ -216,22 +184,22 @@ class HealthChecks(ProbeReceiver):
                 check = checks[kind] = spec.health_check.over(snapshot.health_check, kind[1])
             if spec.id in silent and spec.health_check.type is spec.health_check.path is None:
                 check = unchecked
-            known = self._checked.get(spec.id)
+            known = self._rounds.checked.get(spec.id)
             if known is None:
                 self._admit(spec, check)
             elif known.spec != spec or known.check != check:
                 self._change(known, spec, check)
             else:
                 known.spec = spec
-            self._deepen(self._checked[spec.id], spec.id in spoken)
+            self._deepen(self._rounds.checked[spec.id], spec.id in spoken)
             if count % 50 == 49:
                 yield
-        left = self._checked.keys() - {spec.id for spec in snapshot.backends}
+        left = self._rounds.checked.keys() - {spec.id for spec in snapshot.backends}
         for backend_id in left:
-            self._forget(self._checked.pop(backend_id))
+            self._rounds.forget(self._rounds.checked.pop(backend_id))
             self._down.discard(backend_id)
         if self._own:
-            for key in self._own.keys() - {_own_key(one.check) for one in self._checked.values()}:
+            for key in self._own.keys() - {_own_key(one.check) for one in self._rounds.checked.values()}:
                 del self._own[key]
         if self._contexts:
             for tls in self._contexts.keys() - {spec.tls or BackendTlsSpec() for spec in snapshot.backends}:
@@ -242,7 +210,7 @@ class HealthChecks(ProbeReceiver):
         """Those that may not be checked as this snapshot says."""
         if taken is None or taken[0] != now[0]:
             return snapshot.backends
-        checked = self._checked
+        checked = self._rounds.checked
         used_otherwise = (taken[1] ^ now[1]) | (taken[2] ^ now[2])
         return [
             spec
@@ -254,15 +222,15 @@ class HealthChecks(ProbeReceiver):
         health = Health(
             spec.id, check.interval, check.timeout, check.rise, check.fall, self._clock(), self._chance()
         )
-        checked = self._checked[spec.id] = Checked(spec, check, health, self._probe_of(spec, check))
+        checked = self._rounds.checked[spec.id] = Checked(spec, check, health, self._probe_of(spec, check))
         self._note(checked)
         if checked.probe is not None:
-            self._waiting.put(health)
+            self._rounds.waiting.put(health)
 
     def _change(self, checked: Checked, spec: BackendSpec, check: HealthCheckSpec) -> None:
         old, health, now = checked.spec, checked.health, self._clock()
         if place(old) != place(spec) or check.type == "off":
-            self._forget(checked)
+            self._rounds.forget(checked)
             self._admit(spec, check)
             return
         same = checked.check == check
@@ -274,10 +242,10 @@ class HealthChecks(ProbeReceiver):
         checked.probe = self._probe_of(spec, check)
         checked.deep = None
         if checked.probe is None:
-            self._forget(checked)
+            self._rounds.forget(checked)
         elif not health.probing:
             health.due = min(health.due, now + self._chance() * min(check.interval, 1.0))
-            self._waiting.put(health)
+            self._rounds.waiting.put(health)
 
     def _deepen(self, checked: Checked, speaks_http: bool) -> None:
         """Give it a question for times of doubt, or take it away."""
@@ -287,7 +255,7 @@ class HealthChecks(ProbeReceiver):
         elif checked.deep is None:
             assert self._hosted is not None
             checked.deep = (
-                SocketProbe(self._hosted.loop, self, spec, sign_of_life(spec))
+                self._socket_prober(self._hosted.loop, spec, sign_of_life(spec))
                 if spec.tls is None
                 else self._tls_probe(self._hosted.loop, spec, sign_of_life(spec))
             )
@@ -300,22 +268,14 @@ class HealthChecks(ProbeReceiver):
             (self._down.discard if healthy else self._down.add)(backend_id)
             self._on_verdict(backend_id, healthy)
 
-    def _forget(self, checked: Checked) -> None:
-        """No probe of it from now on."""
-        self._waiting.drop(checked.health)
-        attempt, checked.attempt = checked.attempt, None
-        checked.health.probing = False
-        if attempt is not None:
-            attempt.cancel()
-
-    def _probe_of(self, spec: BackendSpec, check: HealthCheckSpec) -> Probe | None:
+    def _probe_of(self, spec: BackendSpec, check: HealthCheckSpec) -> Prober | None:
         if check.type == "off" or not spec.address:
             return None
         if ":" not in check.type:
             assert self._hosted is not None
             if check.type == "https":
                 return self._tls_probe(self._hosted.loop, spec, expected_of(spec, check))
-            return SocketProbe(self._hosted.loop, self, spec, expected_of(spec, check))
+            return self._socket_prober(self._hosted.loop, spec, expected_of(spec, check))
         key = _own_key(check)
         if key not in self._own:
             try:
@@ -323,9 +283,12 @@ class HealthChecks(ProbeReceiver):
             except ValueError as error:  # it could be made when the configuration was checked
                 self.log.error("{id} is not checked: {error}", id=spec.id, error=error)
                 return None
-        return OwnProbe(self, self._own[key], spec)
+        return OwnProbe(self._rounds, self._own[key], spec)
 
-    def _tls_probe(self, loop: Loop, spec: BackendSpec, expected: Expected) -> Probe | None:
+    def _socket_prober(self, loop: Loop, spec: BackendSpec, expected: Expected) -> Prober:
+        return SocketProber(loop, self._rounds, spec.address, spec.port, expected)
+
+    def _tls_probe(self, loop: Loop, spec: BackendSpec, expected: Expected) -> Prober | None:
         tls = spec.tls or BackendTlsSpec()
         try:
             if tls not in self._contexts:
@@ -335,7 +298,7 @@ class HealthChecks(ProbeReceiver):
             self.log.error("{id} is not checked: {error}", id=spec.id, error=error)
             return None
         address = (spec.address, spec.port)
-        return TlsProbe(loop, self, address, origin, expected, preface_to(spec))
+        return TlsProbe(loop, self._rounds, address, origin, expected, preface_to(spec))
 
     def _tell_log(self) -> None:
         verdicts, self._verdicts = self._verdicts, []

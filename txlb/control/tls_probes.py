@@ -17,6 +17,7 @@ from txlb.core import outcome as outcomes
 from txlb.net.connector import Connecting, Receiver
 from txlb.net.loop import Loop
 from txlb.net.probing import EARLY, PENDING, Answer, Expected, ProbeReceiver
+from txlb.net.rounds import Prober
 from txlb.net.stream import StreamTransport
 from txlb.net.tls_origin import TlsOrigin
 from txlb.net.transport import StreamProtocol
@@ -30,10 +31,8 @@ RESULTS = {
 }
 
 
-class TlsProbe:
+class TlsProbe(Prober):
     """Probes one backend."""
-
-    __slots__ = ("_address", "_expected", "_loop", "_origin", "_port", "_preface", "_receiver")
 
     def __init__(
         self,

@@ -2,8 +2,8 @@
 
 Rules:
 
-* With epoll the whole inner set is one readable descriptor of the reactor; one wake-up of
-  the reactor is one batch.
+* With epoll the whole inner set is one readable descriptor of the reactor; one wake-up of the reactor is at
+  most one batch of events, those included that come while the first of them are handled.
 * Under a `LoopReactor` (worker processes) it is the other way round: the reactor waits on
   the inner set.
 * Without epoll (`ReactorPoller`) the same handlers are driven by the reactor's own
@@ -42,7 +42,10 @@ class EpollDescriptor:
         return "txlb"
 
     def doRead(self) -> None:
-        self._loop.dispatch(self._epoll.poll(0, BATCH))
+        left = BATCH
+        while left > 0 and not self._epoll.closed and (events := self._epoll.poll(0, left)):
+            self._loop.dispatch(events)
+            left -= len(events)
 
     def connectionLost(self, reason: Any) -> None:
         """The reactor stops; whoever owns the loop closes what is open."""

@@ -28,6 +28,7 @@ READ: Final = 0x001  # EPOLLIN
 WRITE: Final = 0x004  # EPOLLOUT
 ERROR: Final = 0x008  # EPOLLERR
 HANGUP: Final = 0x010  # EPOLLHUP
+ENDED: Final = 0x2000  # EPOLLRDHUP: the other side has ended; only told by epoll, and only if asked for
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
