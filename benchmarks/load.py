@@ -128,10 +128,22 @@ def h2load_command(port: int, rate: int, seconds: float, log: Path) -> tuple[lis
 def run_h2load(
     port: int, rate: int, seconds: float, skip: float, directory: Path, cpus: frozenset[int]
 ) -> LoadResult:
+    log, requests = drive_h2load(port, rate, skip + seconds, directory, cpus)
+    return read_h2load(log, requests, rate, skip)
+
+
+def drive_h2load(
+    port: int, rate: int, seconds: float, directory: Path, cpus: frozenset[int]
+) -> tuple[Path, int]:
+    """Make the load; its log, which takes a while to read, and how many requests are to be in it."""
     log = directory / "h2load.log"
     log.unlink(missing_ok=True)
-    command, requests = h2load_command(port, rate, skip + seconds, log)
-    run(command, cpus, skip + seconds + 20)
+    command, requests = h2load_command(port, rate, seconds, log)
+    run(command, cpus, seconds + 20)
+    return log, requests
+
+
+def read_h2load(log: Path, requests: int, rate: int, skip: float) -> LoadResult:
     text = log.read_text()
     log.unlink()
     if text.count("\n") != requests:

@@ -19,7 +19,7 @@ from typing import Self
 
 from ..bench import Bench
 from ..contenders import Case, common_values, fill
-from ..load import RPS_PER_CONNECTION, percentile, run_h2load
+from ..load import RPS_PER_CONNECTION, drive_h2load, percentile, read_h2load, run_h2load
 from ..procs import BenchmarkError, Workshop, free_port
 from ..report import Table, number
 from ..starters import START_TWISTD, is_compiled, start_backend
@@ -74,8 +74,9 @@ def one_run(bench: Bench, workshop: Workshop, name: str, rate: int, seconds: flo
     connections = rate // RPS_PER_CONNECTION
     run_h2load(port, connections * RPS_PER_CONNECTION, 1.0, 0.5, workshop.directory, workshop.load_cpus)
     with Watch(admin) as watch:
-        load = run_h2load(port, rate, seconds, 0.5, workshop.directory, workshop.load_cpus)
+        log, requests = drive_h2load(port, rate, seconds, workshop.directory, workshop.load_cpus)
         watch.look()
+    load = read_h2load(log, requests, rate, 0.5)  # not before: it would keep the asking from running
     late = lateness(admin)
     return [
         number(max(watch.lags) * 1000, 1),
