@@ -3,6 +3,9 @@
 One nginx is all of them, on as many addresses of 127.0.0.0/8; its own count of requests says how many checks
 there were. Each round starts the proxy anew and waits until the first burst is over. CPU is that of all
 processes of a proxy: an idle worker of txlb costs, too.
+
+How late checks begin is told twice: of the measured run, and of one just as long beside which the proxy is
+asked for its metrics and its backends and told to load them all again, one call after another.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import http.client
 import re
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from .. import measure
@@ -31,6 +35,7 @@ COLUMNS = [
     "spread",
     "CPU of a core",
     "late p99",
+    "late p99 beside calls",
     "peak RSS",
     "÷ haproxy",
 ]
@@ -38,13 +43,16 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Checked:
-    """One run: what it cost, and how late checks began (the bound of a bucket; None where nobody tells)."""
+    """One run: what it cost, and how late checks began, alone and beside calls of the admin port (the bound
+    of a bucket; None where nobody tells).
+    """
 
     checks: int
     seconds: float
     cpu: float
     peak_rss: int
     late: float | None
+    beside: float | None
 
     @property
     def cpu_us(self) -> float:
@@ -69,13 +77,17 @@ def health_checks(bench: Bench) -> list[Table]:
             number(median(costs[name])),
             share(spread(costs[name])),
             share(median(run.cpu / run.seconds for run in runs)),
-            _late(runs),
+            _late([run.late for run in runs]),
+            _late([run.beside for run in runs]),
             mebibytes(int(median(run.peak_rss for run in runs))),
             ratio(paired_ratio(costs[name], costs["haproxy"])) if "haproxy" in costs else "-",
         ]
         for name, runs in found.items()
     ]
-    notes = ["late p99: 99 % of the checks began no later than that after they were due (bound of a bucket)"]
+    notes = [
+        "late p99: 99 % of the checks began no later than that after they were due (bound of a bucket)",
+        "beside calls: GET /metrics, GET /backends and POST /reload (all changed) in turn, all the time",
+    ]
     samples = {name: [vars(run) for run in runs] for name, runs in found.items()}
     return [Table(title, COLUMNS, rows, notes, {"samples": samples})]
 
@@ -87,11 +99,15 @@ def one_run(bench: Bench, workshop: Workshop, name: str, count: int, interval: i
     workshop.start("backend", command).wait_ready(backend)
     proxy, admin = start(bench, workshop, name, backend, count, interval)
     time.sleep(interval + 1.5)  # the first checks, which are closer together
+    length = max(bench.seconds, 2.0 * interval)
+    first = buckets(admin)
     before, checks = measure.read(proxy.pid), requests_of(backend)
     since = time.monotonic()
-    time.sleep(max(bench.seconds, 2.0 * interval))
+    time.sleep(length)
     after, seconds = measure.read(proxy.pid), time.monotonic() - since
     checks = requests_of(backend) - checks - 1  # the count itself
+    second = buckets(admin)
+    call_all(admin, workshop.directory / "txlb.yaml", length)
     expected = count / interval * seconds
     if not 0.8 * expected < checks < 1.2 * expected:
         raise BenchmarkError(f"invalid run: {name} made {checks} checks instead of {expected:.0f}")
@@ -100,8 +116,21 @@ def one_run(bench: Bench, workshop: Workshop, name: str, count: int, interval: i
         seconds,
         after.cpu - before.cpu,
         measure.memory_bytes(after.processes, "VmHWM"),
-        lateness(admin) if admin else None,
+        lateness(first, second),
+        lateness(second, buckets(admin)),
     )
+
+
+def call_all(admin: int, config: Path, seconds: float) -> None:
+    """Everything about all backends, again and again; each reload finds another weight in the file."""
+    until = time.monotonic() + seconds
+    text = config.read_text() if admin else ""
+    weight = 1
+    while admin and time.monotonic() < until:
+        weight = weight % 100 + 1
+        config.write_text(text.replace("{id: b", f"{{weight: {weight}, id: b"))
+        for method, path in (("GET", "/metrics"), ("GET", "/backends"), ("POST", "/reload")):
+            fetch(admin, path, method)
 
 
 def start(
@@ -134,11 +163,15 @@ def start(
     return process, admin
 
 
-def fetch(port: int, path: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def fetch(port: int, path: str, method: str = "GET") -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
-        connection.request("GET", path)
-        return connection.getresponse().read().decode()
+        connection.request(method, path, headers={"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        if answer.status != 200:
+            raise BenchmarkError(f"{method} {path}: {answer.status}: {text[:200]}")
+        return text
     finally:
         connection.close()
 
@@ -151,17 +184,21 @@ def requests_of(backend: int) -> int:
     return int(match[1])
 
 
-def lateness(admin: int) -> float | None:
-    """The lowest bound that 99 % of the checks kept, seconds."""
+def buckets(admin: int) -> dict[float, float]:
+    """How many checks so far began at most so late, by bound in seconds; nothing without an admin port."""
     pattern = r'^txlb_health_check_lateness_seconds_bucket\{le="([^"]+)"\} (\S+)$'
-    buckets = [
-        (float(bound), float(seen)) for bound, seen in re.findall(pattern, fetch(admin, "/metrics"), re.M)
-    ]
-    if not buckets or not buckets[-1][1]:
+    text = fetch(admin, "/metrics") if admin else ""
+    return {float(bound): float(seen) for bound, seen in re.findall(pattern, text, re.M)}
+
+
+def lateness(before: dict[float, float], after: dict[float, float]) -> float | None:
+    """The lowest bound, in seconds, that 99 % of the checks between two readings kept."""
+    seen = {bound: count - before.get(bound, 0.0) for bound, count in sorted(after.items())}
+    if not seen or not seen[max(seen)]:
         return None
-    return next(bound for bound, seen in buckets if seen >= 0.99 * buckets[-1][1])
+    return next(bound for bound, count in seen.items() if count >= 0.99 * seen[max(seen)])
 
 
-def _late(runs: list[Checked]) -> str:
-    known = [run.late for run in runs if run.late is not None]
+def _late(bounds: list[float | None]) -> str:
+    known = [bound for bound in bounds if bound is not None]
     return f"≤ {median(known) * 1000:.0f} ms" if known else "-"

@@ -64,7 +64,7 @@ class AdminListener:
         self._tell_end(self._ends)
         self._guard = Guard(self._tokens, self._spec.allowed_hosts, reactor.seconds)
         audit = AuditLog(reactor.seconds, time.time, counts=node.admin_requests)
-        site = self._site = AdminSite(AdminApi(node, reactor).app.resource(), self._guard, audit, reactor)
+        site = self._site = AdminSite(AdminApi(node).app.resource(), self._guard, audit, reactor)
         factory: Any = site
         if self._context is not None:
             from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -142,7 +142,7 @@ class MetricsListener:
         """Serve."""
         from txlb.control.api.scrape import ScrapeApi, ScrapeSite
 
-        self._site = ScrapeSite(ScrapeApi(node, reactor).app.resource(), reactor)
+        self._site = ScrapeSite(ScrapeApi(node).app.resource(), reactor)
         self._endpoint.serve(self._site, reactor)
 
     def stop(self) -> Deferred[None]:

@@ -31,8 +31,8 @@ from txlb.errors import TxlbError
 # timeout(1) and some managers signal a process and then its group: that is one request to end, not two.
 SAME_SIGNAL = 0.2
 # Every system call of the reactor's thread may have to wait so long for a thread that loads or renders: with
-# the usual 5 ms the probes of many backends would be late during a reload.
-SWITCH_INTERVAL = 0.0005
+# the usual 5 ms, or a tenth of it, the probes of many backends would be late during a reload.
+SWITCH_INTERVAL = 0.00005
 
 
 class StartFailure(SystemExit, Exception):

@@ -158,6 +158,10 @@ class Node:
         assert self.scoreboard is not None
         return self.scoreboard.total(self.scoreboard.columns.worker + WORKER.index("connections"))
 
+    def in_thread(self, work: Callable[..., Any], *arguments: object) -> Deferred[Any]:
+        """For what takes long with 10,000 backends: the loop goes on meanwhile."""
+        return self._publisher.in_thread(work, *arguments)
+
     def stop(self, timeout: float | None = None) -> Deferred[None]:
         """Drain; fires when every worker ended."""
         self.draining = self._publisher.closed = True

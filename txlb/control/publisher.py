@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 
+from txlb.control.background import Background
 from txlb.control.fleet import Fleet, Publication
 from txlb.control.listening import ListeningSockets
 from txlb.control.resolve import IReactorForLookups
@@ -41,6 +41,7 @@ class Publisher:
         on_published: Callable[[Snapshot], None],
     ) -> None:
         self._reactor = reactor
+        self._background = Background(reactor)
         self.snapshot = snapshot
         self._sockets = sockets
         self._on_published = on_published  # told before the workers are
@@ -110,4 +111,4 @@ class Publisher:
 
     def in_thread(self, work: Callable[..., Any], *arguments: object) -> Deferred[Any]:
         """For what takes long with 10,000 backends: the loop goes on meanwhile."""
-        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work, *arguments)
+        return self._background.run(work, *arguments)

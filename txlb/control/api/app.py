@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from klein import Klein
-from twisted.internet.interfaces import IReactorThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
@@ -26,10 +25,9 @@ class AdminApi:
 
     app = Klein()
 
-    def __init__(self, node: Node, reactor: IReactorThreads) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._reactor = reactor
-        self._backends = Backends(node, reactor)
+        self._backends = Backends(node)
         self._rules = Rules(node)
         self._description = description()
 
@@ -39,7 +37,7 @@ class AdminApi:
 
     @app.route("/metrics", methods=["GET"])
     async def get_metrics(self, request: IRequest) -> bytes:
-        return await metrics_answer(self._node, self._reactor, request)
+        return await metrics_answer(self._node, request)
 
     @app.route("/backends", methods=["GET"])
     async def get_backends(self, request: IRequest) -> bytes:
@@ -99,7 +97,7 @@ class AdminApi:
 
     @app.route("/config", methods=["GET"])
     async def get_config(self, request: IRequest) -> bytes:
-        return await config_answer(self._node, self._reactor, request)
+        return await config_answer(self._node, request)
 
     @app.route("/openapi.json", methods=["GET"])
     def get_description(self, request: IRequest) -> bytes:

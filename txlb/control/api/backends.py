@@ -13,8 +13,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from twisted.internet.interfaces import IReactorThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.web.iweb import IRequest
 
 from txlb.config import addresses
@@ -33,16 +31,14 @@ LONGEST_DRAIN = 30 * 86400.0
 class Backends:
     """The resource, over one node."""
 
-    def __init__(self, node: Node, reactor: IReactorThreads) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._reactor = reactor
         self._change = node.changing.change
 
     async def all(self, request: IRequest) -> bytes:
         query(request)
         tagged(self._node, request, None)  # the fields; the body follows
-        pool = self._reactor.getThreadPool()
-        body: bytes = await deferToThreadPool(self._reactor, pool, every_backend(self._node))
+        body: bytes = await self._node.in_thread(every_backend(self._node))
         return body
 
     async def add(self, request: IRequest) -> bytes:

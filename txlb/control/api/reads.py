@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.interfaces import IReactorThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.web.iweb import IRequest
 
 from txlb.config.effective import effective
@@ -41,20 +39,19 @@ def health_answer(node: Node, request: IRequest) -> bytes:
     return answer(request, health(node), 200 if node.serving and not node.draining else 503)
 
 
-async def metrics_answer(node: Node, reactor: IReactorThreads, request: IRequest) -> bytes:
+async def metrics_answer(node: Node, request: IRequest) -> bytes:
     """In the format that the caller prefers; made in a thread."""
     accept: Any = request.getHeader("accept")
-    text, content_type = await deferToThreadPool(
-        reactor, reactor.getThreadPool(), render, capture(node), accept
-    )
+    rendered: tuple[bytes, str] = await node.in_thread(render, capture(node), accept)
+    text, content_type = rendered
     request.setHeader(b"content-type", content_type.encode("ascii"))
     return text
 
 
-async def config_answer(node: Node, reactor: IReactorThreads, request: IRequest) -> bytes:
+async def config_answer(node: Node, request: IRequest) -> bytes:
     """The effective configuration, as a file could say it: what is being removed is not in it."""
     snapshot = node.configuration.composed.snapshot
-    text = await deferToThreadPool(reactor, reactor.getThreadPool(), effective, snapshot)
+    text: str = await node.in_thread(effective, snapshot)
     request.setHeader(b"content-type", b"application/yaml; charset=utf-8")
     request.setHeader(b"cache-control", b"no-store")
     return text.encode("utf-8")

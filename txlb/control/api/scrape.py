@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from klein import Klein
-from twisted.internet.interfaces import IReactorThreads
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
@@ -30,9 +29,8 @@ class ScrapeApi:
 
     app = Klein()
 
-    def __init__(self, node: Node, reactor: IReactorThreads) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._reactor = reactor
 
     @app.route("/health", methods=["GET"])
     def get_health(self, request: IRequest) -> bytes:
@@ -40,7 +38,7 @@ class ScrapeApi:
 
     @app.route("/metrics", methods=["GET"])
     async def get_metrics(self, request: IRequest) -> bytes:
-        return await metrics_answer(self._node, self._reactor, request)
+        return await metrics_answer(self._node, request)
 
     @app.handle_errors(HTTPException)
     def refuse(self, request: IRequest, failure: Failure) -> bytes:
