@@ -19,7 +19,6 @@ class Answers:
     """Answers by class of status code, and how long they took."""
 
     __slots__ = (
-        "_latency",
         "code_1xx",
         "code_2xx",
         "code_3xx",
@@ -32,6 +31,7 @@ class Answers:
         "latency_sum_us",
         "ledger",
         "requests",
+        "slow",
         "touched",
     )
     requests: int
@@ -43,7 +43,7 @@ class Answers:
     latency_0: int  # counts of the first buckets of txlb.core.latency
     latency_1: int
     latency_2: int
-    _latency: list[int]  # and of the others, from index 3
+    slow: list[int] | None  # and of all buckets, where only those from index 3 count; None = none so far
     latency_sum_us: int
     column: int  # where the scoreboard keeps this thing's block; -1 = nowhere yet
     touched: bool
@@ -59,7 +59,7 @@ class Answers:
         self.latency_0 = 0
         self.latency_1 = 0
         self.latency_2 = 0
-        self._latency = [0] * BUCKETS
+        self.slow = None
         self.latency_sum_us = 0
         self.column = -1
         self.touched = True
@@ -76,7 +76,8 @@ class Answers:
     @property
     def latency(self) -> list[int]:
         """Counts per bucket of `txlb.core.latency`."""
-        return [self.latency_0, self.latency_1, self.latency_2, *self._latency[3:]]
+        slow = self.slow or [0] * BUCKETS
+        return [self.latency_0, self.latency_1, self.latency_2, *slow[3:]]
 
     def count_answer(self, status: int, us: int, bucket: int) -> None:
         """One final answer: its status code, its duration and that duration's `latency.bucket_of`."""
@@ -99,7 +100,10 @@ class Answers:
         elif bucket == 2:
             self.latency_2 += 1
         else:
-            self._latency[bucket] += 1
+            slow = self.slow
+            if slow is None:
+                slow = self.slow = [0] * BUCKETS
+            slow[bucket] += 1
         self.latency_sum_us += us
         if not self.touched:
             self.touch()
@@ -111,5 +115,5 @@ class Answers:
         self.requests = requests
         self.code_1xx, self.code_2xx, self.code_3xx, self.code_4xx, self.code_5xx = codes
         self.latency_0, self.latency_1, self.latency_2 = latency[0], latency[1], latency[2]
-        self._latency = list(latency)
+        self.slow = list(latency) if any(latency[3:]) else None
         self.latency_sum_us = latency_sum_us

@@ -37,6 +37,9 @@ ENDINGS: Final = [
     f',"termination":"{it.code}","reason":' + (f'"{it.reason}"' if it.reason else "null") + "}\n"
     for it in TERMINATIONS
 ]
+NO_BACKEND: Final = ',"backend":null'
+BEFORE_BACKEND: Final = ',"backend":"'
+AFTER_BACKEND: Final = '","tries":1,"reused":true,"connect_ms":null,"first_byte_ms":'  # most often
 TEXTS: Final = 1024  # hosts and methods remembered in their escaped form
 
 
@@ -55,6 +58,14 @@ def milliseconds(us: int) -> str:
     if us < 0:
         return "null"
     return f"{integer(us // 1000)}{FRACTIONS[us % 1000]}"
+
+
+def served(tries: int, reused: bool, connect_us: int) -> str:
+    """What follows the backend."""
+    return (
+        f',"tries":{tries},"reused":{"true" if reused else "false"},'
+        f'"connect_ms":{milliseconds(connect_us)},"first_byte_ms":'
+    )
 
 
 def json_text(raw: bytes) -> str:
@@ -94,7 +105,6 @@ class AccessLog:
         self._places: dict[str, dict[str, str]] = {}  # by listener, then by rule
         self._methods: dict[bytes, str] = {}
         self._hosts: dict[bytes, str] = {}
-        self._served: dict[str, str] = {}  # by backend: on the first try, on a kept connection
         self._after_time = f'Z","worker":"{worker}","listener":"'
         self._offset = 0.0
         self._second = -1
@@ -151,9 +161,14 @@ class AccessLog:
             host_text = self._hosts.get(host) if minor == 1 else None
             if host_text is None:
                 host_text = self._host(host, minor)
-            served = self._served.get(backend) if reused and tries == 1 and connect_us < 0 else None
-            if served is None:
-                served = self._serving(backend, tries, reused, connect_us)
+            before = BEFORE_BACKEND
+            if not backend:
+                before = NO_BACKEND
+                after = served(tries, reused, connect_us)
+            elif reused and tries == 1 and connect_us < 0:
+                after = AFTER_BACKEND
+            else:
+                after = '"' + served(tries, reused, connect_us)
             if first_byte_us >= 0:
                 whole, part = integer(first_byte_us // 1000), FRACTIONS[first_byte_us % 1000]
             else:
@@ -163,7 +178,7 @@ class AccessLog:
                 f'","client_port":{integer(client_port)}{method_text}'
                 f"{encode_basestring_ascii(target.decode('latin-1'))}{host_text}"
                 f'{integer(status) if status else "null"},"bytes_in":{integer(bytes_in)}'
-                f',"bytes_out":{integer(bytes_out)}{served}{whole}{part}'
+                f',"bytes_out":{integer(bytes_out)}{before}{backend}{after}{whole}{part}'
                 f',"total_ms":{integer(total_us // 1000)}{FRACTIONS[total_us % 1000]}{ENDINGS[termination]}'
             )
         else:
@@ -288,18 +303,6 @@ class AccessLog:
         text = f',"version":{version},"host":{json_text(host)},"status":'
         if minor == 1 and len(self._hosts) < TEXTS and len(host) <= 255:
             self._hosts[host] = text
-        return text
-
-    def _serving(self, backend: str, tries: int, reused: bool, connect_us: int) -> str:
-        backend_text = f'"{backend}"' if backend else "null"
-        text = (
-            f',"backend":{backend_text},"tries":{tries},"reused":{"true" if reused else "false"},'
-            f'"connect_ms":{milliseconds(connect_us)},"first_byte_ms":'
-        )
-        if reused and tries == 1 and connect_us < 0:
-            if len(self._served) >= SMALL:
-                self._served.clear()  # ids come and go over the API
-            self._served[backend] = text
         return text
 
     def _text(self, raw: bytes) -> str:

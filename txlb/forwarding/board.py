@@ -5,20 +5,30 @@ Rules:
 * Plain item stores only: a reader in another process never sees half a number.
 * Only what was touched since the last tick is written: a tick costs by traffic, not by the
   number of backends.
+* A count that is still zero is not written: its column is zero, too (`txlb.core.scoreboard`).
 * A worker that takes over a row goes on with its counters; its gauges start at zero.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from txlb.core.answers import Answers
 from txlb.core.backend import Backend
+from txlb.core.latency import BUCKETS
 from txlb.core.pool import Pool
 from txlb.core.scoreboard import BACKEND, CELL, DATAGRAMS, LATENCY, LISTENER, RULE, WORKER, Columns
 from txlb.forwarding.listener import Listener
 from txlb.forwarding.udp.settings import UdpSettings
 from txlb.net.listener import Gate
 
-LAG_WINDOW = 100  # ticks: the worst lag of about 10 s is shown
+RULE_CODES: Final = RULE.index("code_1xx")
+RULE_LATENCY: Final = RULE.index("latency_0")
+BACKEND_CODES: Final = BACKEND.index("code_1xx")
+BACKEND_FAILURES: Final = BACKEND.index("connect_failures")
+BACKEND_BYTES: Final = BACKEND.index("bytes_in")
+BACKEND_LATENCY: Final = BACKEND.index("latency_0")
+LAG_WINDOW: Final = 100  # ticks: the worst lag of about 10 s is shown
 OWN = {400, 404, 408, 413, 414, 417, 421, 431, 501, 502, 503, 504, 505}
 
 
@@ -170,33 +180,44 @@ class Board:
         if isinstance(answers, Backend):
             self._write_backend(answers)
         elif isinstance(answers, Pool):
-            self._row[answers.column + RULE.index("retries")] = answers.retries
-            self._row[answers.column + RULE.index("panic_picks")] = answers.panic_picks
-            self._row[answers.column + RULE.index("algorithm_errors")] = answers.algorithm_errors
-            self._write_answers(answers, answers.column, RULE)
-        else:
             row = self._row
             base = answers.column
-            row[base] = answers.code_1xx
-            row[base + 1] = answers.code_2xx
-            row[base + 2] = answers.code_3xx
-            row[base + 3] = answers.code_4xx
-            row[base + 4] = answers.code_5xx
+            row[base] = answers.requests
+            row[base + 1] = answers.retries
+            row[base + 2] = answers.panic_picks
+            row[base + 3] = answers.algorithm_errors
+            self._write_codes(answers, base + RULE_CODES)
+            self._write_latency(answers, base + RULE_LATENCY)
+        else:
+            self._write_codes(answers, answers.column)
 
-    def _write_answers(self, answers: Answers, base: int, fields: tuple[str, ...]) -> None:
+    def _write_codes(self, answers: Answers, at: int) -> None:
         row = self._row
-        row[base + fields.index("requests")] = answers.requests
-        code = base + fields.index("code_1xx")
-        row[code] = answers.code_1xx
-        row[code + 1] = answers.code_2xx
-        row[code + 2] = answers.code_3xx
-        row[code + 3] = answers.code_4xx
-        row[code + 4] = answers.code_5xx
-        at = base + fields.index("latency_0")
-        for count in answers.latency:
-            row[at] = count
-            at += 1
-        row[at] = answers.latency_sum_us
+        row[at + 1] = answers.code_2xx
+        if answers.code_1xx:
+            row[at] = answers.code_1xx
+        if answers.code_3xx:
+            row[at + 2] = answers.code_3xx
+        if answers.code_4xx:
+            row[at + 3] = answers.code_4xx
+        if answers.code_5xx:
+            row[at + 4] = answers.code_5xx
+
+    def _write_latency(self, answers: Answers, at: int) -> None:
+        row = self._row
+        if answers.latency_0:
+            row[at] = answers.latency_0
+        if answers.latency_1:
+            row[at + 1] = answers.latency_1
+        if answers.latency_2:
+            row[at + 2] = answers.latency_2
+        slow = answers.slow
+        if slow is not None:
+            for bucket in range(3, BUCKETS):
+                count = slow[bucket]
+                if count:
+                    row[at + bucket] = count
+        row[at + BUCKETS] = answers.latency_sum_us
 
     def _write_backend(self, backend: Backend) -> None:
         row = self._row
@@ -204,15 +225,18 @@ class Board:
         row[base] = backend.active_connections
         row[base + 1] = backend.connections
         row[base + 2] = backend.idle
-        row[base + 4] = backend.errors
-        at = base + BACKEND.index("connect_failures")
-        row[at] = backend.connect_failures
-        row[at + 1] = backend.timeouts
-        row[at + 2] = backend.resets
-        row[at + 3] = backend.bad_responses
-        row[at + 4] = backend.bytes_in
-        row[at + 5] = backend.bytes_out
-        self._write_answers(backend, base, BACKEND)
+        row[base + 3] = backend.requests
+        if backend.errors:
+            row[base + 4] = backend.errors
+            at = base + BACKEND_FAILURES
+            row[at] = backend.connect_failures
+            row[at + 1] = backend.timeouts
+            row[at + 2] = backend.resets
+            row[at + 3] = backend.bad_responses
+        self._write_codes(backend, base + BACKEND_CODES)
+        row[base + BACKEND_BYTES] = backend.bytes_in
+        row[base + BACKEND_BYTES + 1] = backend.bytes_out
+        self._write_latency(backend, base + BACKEND_LATENCY)
 
     def _write_listener(self, settings: Listener) -> None:
         row = self._row

@@ -48,9 +48,18 @@ CLOSED: Final = 4
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class IdleStore:
-    """Where connections wait between exchanges."""
+    """Where connections wait between exchanges, and the head of an answer that any of them met last."""
 
     loop: Loop
+    last_raw: bytes
+    last_head: ResponseHead | None
+    last_to_head: bool  # it answered HEAD
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.last_raw = b""
+        self.last_head = None
+        self.last_to_head = False
 
     def put(self, connection: BackendConnection) -> bool:
         raise NotImplementedError
@@ -266,6 +275,8 @@ class BackendConnection(BackendSide):
             # Backends repeat themselves: the same bytes mean the same head.
             self._final(exchange, last, data, len(self.last_raw) - 4)
             return
+        if partial is None and self._met_elsewhere(exchange, data):
+            return
         if partial is not None:
             before = len(partial)
             partial += data
@@ -311,7 +322,23 @@ class BackendConnection(BackendSide):
             self.last_raw = data[: end + 4]
             self.last_head = head
             self.last_to_head = exchange.to_head
+            store = self.store
+            store.last_raw = self.last_raw
+            store.last_head = head
+            store.last_to_head = self.last_to_head
         self._final(exchange, head, data, end)
+
+    def _met_elsewhere(self, exchange: Exchange, data: bytes) -> bool:
+        """Backends of a kind repeat each other, too: theirs change when the second does (Date)."""
+        store = self.store
+        head = store.last_head
+        if head is None or store.last_to_head != exchange.to_head or not data.startswith(store.last_raw):
+            return False
+        self.last_raw = store.last_raw
+        self.last_head = head
+        self.last_to_head = store.last_to_head
+        self._final(exchange, head, data, len(store.last_raw) - 4)
+        return True
 
     def _final(self, exchange: Exchange, head: ResponseHead, data: bytes, end: int) -> None:
         self.keep_alive = head.keep_alive

@@ -36,13 +36,13 @@ class IdleConnections(IdleStore):
     own: set[BackendConnection]  # those kept for one client
 
     def __init__(self, loop: Loop, total_limit: int) -> None:
+        super().__init__(loop)
         self.total = 0
         self.total_limit = total_limit
         self.min_per_backend = 0
         self.max_per_backend = 1000
         self.idle_timeout = 60.0
         self.own = set()
-        self.loop = loop
 
     def take(self, backend: Backend) -> BackendConnection | None:
         """The connection to ``backend`` that was used last; None if there is none."""
