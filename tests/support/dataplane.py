@@ -449,7 +449,7 @@ class Stage:
         for backend in self.backends:
             assert backend.active_connections == 0, "a lease is out"
             own = [one for one in self.sources.idle.own if one.backend is backend]
-            assert backend.idle == backend.connections == len(backend.kept) + len(own)
+            assert backend.idle == backend.connections == len(self.sources.idle.waiting(backend)) + len(own)
             assert backend.oldest is backend.youngest is None, "somebody waits for ever"
             idle += backend.idle
         assert self.sources.idle.total == idle

@@ -61,8 +61,8 @@ class Backend(Answers):
         "host",
         "id",
         "idle",
-        "kept",
         "limit",
+        "newest",
         "oldest",
         "port",
         "proxy_protocol",
@@ -99,7 +99,7 @@ class Backend(Answers):
     connections: int
     idle: int
     secure: Any  # how TLS to it is spoken (`txlb.net.tls.Origin`), None = not at all
-    kept: list[Any]  # the idle connections themselves: the forwarding plane's business
+    newest: Any  # the idle connection used last, None = none: the forwarding plane's business
     oldest: Any  # who waits longest for the first byte of an answer, None = nobody: its business, too
     youngest: Any
     errors: int  # failures of any kind: the sum of the four below
@@ -137,7 +137,7 @@ class Backend(Answers):
         self.watchers = []
         self.connections = 0
         self.idle = 0
-        self.kept = []
+        self.newest = None
         self.oldest = None
         self.youngest = None
         self.errors = 0

@@ -145,7 +145,7 @@ def test_the_minimum_is_not_kept_without_traffic() -> None:
 def hasten(here: Stage, seconds: float) -> None:
     """What is kept was used that much earlier (`Net.elapse` moves deadlines only)."""
     for backend in here.backends:
-        for connection in backend.kept:
+        for connection in here.sources.idle.waiting(backend):
             connection.idle_since -= seconds
 
 

@@ -86,6 +86,8 @@ class BackendConnection(BackendSide):
     keep_alive: bool
     wrap: bool
     idle_since: float
+    older: BackendConnection | None  # idle ones of a backend, chained by when they were used
+    newer: BackendConnection | None
     paused: bool
     address: str  # where it leads; the backend may have moved since
     port: int
@@ -110,6 +112,8 @@ class BackendConnection(BackendSide):
         self.keep_alive = False
         self.wrap = False
         self.idle_since = 0.0
+        self.older = None
+        self.newer = None
         self.paused = False
         self.address = address
         self.port = port

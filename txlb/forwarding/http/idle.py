@@ -26,7 +26,7 @@ from txlb.net.loop import Loop
 
 
 class IdleConnections(IdleStore):
-    """All idle backend connections of one worker; they hang on ``Backend.kept``."""
+    """All idle backend connections of one worker; they hang on ``Backend.newest``."""
 
     total: int
     total_limit: int
@@ -46,13 +46,26 @@ class IdleConnections(IdleStore):
 
     def take(self, backend: Backend) -> BackendConnection | None:
         """The connection to ``backend`` that was used last; None if there is none."""
-        if not backend.kept:
+        connection = cast(BackendConnection | None, backend.newest)
+        if connection is None:
             return None
-        connection = cast(BackendConnection, backend.kept.pop())
+        older = backend.newest = connection.older
+        if older is not None:
+            older.newer = None
+            connection.older = None
         self.total -= 1
         backend.idle -= 1
         connection.deadline = 0.0
         return connection
+
+    def waiting(self, backend: Backend) -> list[BackendConnection]:
+        """Those that `take` would give, in its order."""
+        found: list[BackendConnection] = []
+        connection = cast(BackendConnection | None, backend.newest)
+        while connection is not None:
+            found.append(connection)
+            connection = connection.older
+        return found
 
     def take_own(self, backend: Backend, client: ClientSide, announced: bytes) -> BackendConnection | None:
         """The connection to ``backend`` that is kept for ``client`` and began with ``announced``."""
@@ -82,7 +95,11 @@ class IdleConnections(IdleStore):
             return False
         owner = connection.owner
         if owner is None:
-            backend.kept.append(connection)
+            older = cast(BackendConnection | None, backend.newest)
+            if older is not None:
+                older.newer = connection
+                connection.older = older
+            backend.newest = connection
         else:
             if owner.kept is None:
                 owner.kept = {}
@@ -107,9 +124,7 @@ class IdleConnections(IdleStore):
             self.own.remove(connection)
             if owner.kept is not None:
                 owner.kept.pop(backend.id, None)
-        elif connection in backend.kept:
-            backend.kept.remove(connection)
-        else:
+        elif not _unchain(backend, connection):
             return
         self.total -= 1
         backend.idle -= 1
@@ -118,8 +133,8 @@ class IdleConnections(IdleStore):
     def expired(self, connection: BackendConnection, now: float) -> None:
         """``connection`` waited for ``idle_timeout``."""
         backend = connection.backend
-        if connection.owner is None and backend.kept and backend.idle <= self.min_per_backend:
-            newest = cast(BackendConnection, backend.kept[-1])
+        newest = cast(BackendConnection | None, backend.newest)
+        if connection.owner is None and newest is not None and backend.idle <= self.min_per_backend:
             if now - newest.idle_since < self.idle_timeout:
                 self.loop.arm(connection, self.idle_timeout)
                 return
@@ -131,8 +146,7 @@ class IdleConnections(IdleStore):
         for own in [own for own in self.own if own.backend is backend]:
             self.remove(own)
             own.abort()
-        for kept in list(backend.kept):
-            connection = cast(BackendConnection, kept)
+        for connection in self.waiting(backend):
             self.remove(connection)
             connection.abort()
 
@@ -144,3 +158,18 @@ class IdleConnections(IdleStore):
                 connection = cast(BackendConnection, side)
                 self.remove(connection)
                 connection.abort()
+
+
+def _unchain(backend: Backend, connection: BackendConnection) -> bool:
+    """Out of the chain of ``backend``; False if it is not in it."""
+    newer, older = connection.newer, connection.older
+    if newer is not None:
+        newer.older = older
+    elif backend.newest is connection:
+        backend.newest = older
+    else:
+        return False
+    if older is not None:
+        older.newer = newer
+    connection.newer = connection.older = None
+    return True
