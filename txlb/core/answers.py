@@ -81,17 +81,6 @@ class Answers:
 
     def count_answer(self, status: int, us: int, bucket: int) -> None:
         """One final answer: its status code, its duration and that duration's `latency.bucket_of`."""
-        if status < 300:
-            if status >= 200:
-                self.code_2xx += 1
-            else:
-                self.code_1xx += 1
-        elif status < 400:
-            self.code_3xx += 1
-        elif status < 500:
-            self.code_4xx += 1
-        else:
-            self.code_5xx += 1
         # Small ones are native integers: a list would make an object of every count.
         if bucket == 0:
             self.latency_0 += 1
@@ -105,6 +94,21 @@ class Answers:
                 slow = self.slow = [0] * BUCKETS
             slow[bucket] += 1
         self.latency_sum_us += us
+        self.count_code(status)
+
+    def count_code(self, status: int) -> None:
+        """One final answer of which only the status code is kept."""
+        if status < 300:
+            if status >= 200:
+                self.code_2xx += 1
+            else:
+                self.code_1xx += 1
+        elif status < 400:
+            self.code_3xx += 1
+        elif status < 500:
+            self.code_4xx += 1
+        else:
+            self.code_5xx += 1
         if not self.touched:
             self.touch()
 

@@ -50,6 +50,8 @@ class Backend(Answers):
         "bad_responses",
         "bytes_in",
         "bytes_out",
+        "cell",
+        "cells",
         "connect_failures",
         "connections",
         "doubt",
@@ -109,6 +111,8 @@ class Backend(Answers):
     bad_responses: int
     bytes_in: int  # received from the backend
     bytes_out: int  # sent to it
+    cell: Answers | None  # where its last answer was counted by listener and rule,
+    cells: dict[str, Answers] | None  # and among which, by backend id: most often it is the same again
     _state: dict[str, object] | None
 
     def __init__(
@@ -147,6 +151,8 @@ class Backend(Answers):
         self.bad_responses = 0
         self.bytes_in = 0
         self.bytes_out = 0
+        self.cell = None
+        self.cells = None
         self._state = None
 
     def __repr__(self) -> str:

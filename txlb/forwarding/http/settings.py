@@ -102,9 +102,16 @@ class HttpSettings(StreamListener):
                 backend.count_answer(status, us, bucket)
         cells = self.cells.get(rule)
         if cells is not None:
-            cell = cells.get(backend_id)
+            cell = None
+            if backend is None:
+                cell = cells.get("")
+            elif backend.cells is cells:
+                cell = backend.cell
+            else:
+                cell = backend.cell = cells.get(backend_id)
+                backend.cells = cells
             if cell is not None:
-                cell.count_answer(status, us, bucket)
+                cell.count_code(status)
         log = self.log
         if log.enabled:
             head = exchange.head
