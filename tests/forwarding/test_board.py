@@ -11,7 +11,7 @@ from txlb.core.backend import Backend
 from txlb.core.latency import BUCKETS, bucket_of
 from txlb.core.model import BackendSpec, ListenerSpec, RuleSpec, Snapshot
 from txlb.core.pool import Pool
-from txlb.core.scoreboard import BACKEND, CELL, DATAGRAMS, LATENCY, LISTENER, RULE, WORKER, Columns
+from txlb.core.scoreboard import BACKEND, CELL, CODES, DATAGRAMS, LATENCY, LISTENER, RULE, WORKER, Columns
 from txlb.forwarding.access_log import AccessLog
 from txlb.forwarding.board import LAG_WINDOW, Board
 from txlb.forwarding.http.origins import Origins
@@ -157,6 +157,23 @@ def test_only_what_was_touched_is_written() -> None:
         worker.pool.touch()
         worker.board.flush()
         assert worker.rule("requests") == 11 and worker.listener("requests") == -1
+
+
+def test_a_count_that_is_zero_is_not_written() -> None:
+    with net() as it:
+        worker = Worker(it, fresh_row())
+        worker.board.flush()
+        columns = [worker.backends["b1"].column + BACKEND.index(name) for name in (*CODES, *LATENCY)]
+        for column in columns:
+            worker.row[column] = -1
+        worker.backends["b1"].count_answer(200, 20_000, bucket_of(20_000))
+        worker.board.flush()
+        written = {
+            name: worker.row[column]
+            for name, column in zip((*CODES, *LATENCY), columns, strict=True)
+            if worker.row[column] != -1
+        }
+        assert written == {"code_2xx": 1, f"latency_{bucket_of(20_000)}": 1, "latency_sum_us": 20_000}
 
 
 def test_a_successor_goes_on_with_the_counters_and_its_gauges_are_zero() -> None:

@@ -175,7 +175,6 @@ class Relay(Timed):
         self.truncated = True
         if self.termination == ends.NORMAL:
             self.termination = ends.BACKEND_TRUNCATED
-            self.outcome = outcomes.RESET
         self.backend.abortConnection()  # OpenSSL would take no more for it either
 
     def client_lost(self, why: object) -> None:

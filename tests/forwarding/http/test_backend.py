@@ -363,6 +363,22 @@ def test_the_same_head_again_means_the_same_unless_the_request_differs() -> None
         assert here.terminations() == ["--"] * 5
 
 
+def test_a_head_that_another_connection_met_means_the_same_unless_the_request_differs() -> None:
+    with stage() as here:
+        clients = [here.client() for _ in range(3)]
+        backends = [here.asked(client, get("/")) for client in clients]  # a connection each
+        for client, backend in zip(clients, backends, strict=True):
+            backend.send(ok(b"1"))
+            here.net.settle()
+            assert client.take().endswith(b"\r\n\r\n1")
+        heads = {id(one.last_head) for one in here.sources.idle.waiting(here.backend)}
+        assert len(heads) == 1, "it was parsed once"
+        client = here.client()
+        here.asked(client, get("/", method="HEAD")).send(ok(size=1))
+        here.net.settle()
+        assert client.take().endswith(b"\r\n\r\n") and here.terminations() == ["--"] * 4
+
+
 @pytest.mark.parametrize(
     "answer", [ok(b"part", size=10), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart"]
 )

@@ -43,6 +43,19 @@ def test_an_exchange_is_counted_in_every_place_once() -> None:
         assert total == here.settings.requests == len(here.records()) == 3
 
 
+def test_a_reload_puts_the_next_answer_into_the_new_cell() -> None:
+    with stage() as here:
+        before = cell(here, "rule", "b0")
+        client = here.client()
+        here.asked(client, get()).send(ok(b"x"))
+        here.net.settle()
+        here.settings.cells = {}
+        after = cell(here, "rule", "b0")
+        here.asked(client, get()).send(ok(b"x"))
+        here.net.settle()
+        assert before.code_2xx == after.code_2xx == 1
+
+
 def test_errors_are_counted_by_status() -> None:
     with stage() as here:
         for status in (404, 503, 404):
