@@ -29,6 +29,7 @@ from txlb.core.scoreboard import LISTENER, WORKER, Columns
 from txlb.core.standing import Standing
 
 COMMAND = [sys.executable, plane.__file__]
+PATIENCE = 5.0  # seconds; a worker is back in a fraction of one
 
 
 class Running:
@@ -159,7 +160,8 @@ async def test_new_connections_go_on_while_a_worker_is_killed_and_comes_back(run
     await pause(0.3)
     one.kill(0)
     longest = max(await gatherResults(clients))
-    assert longest < 1.0
+    print(f"the longest wait of a new connection: {longest * 1000:.0f} ms")
+    assert longest < PATIENCE, "somebody waited for the one that was killed"
     await one.until(lambda: one.supervisor.up() == [True, True])
     assert one.supervisor.restarts == 1
     after = one.supervisor.pids()
