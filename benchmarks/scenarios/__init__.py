@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..bench import Bench
 from ..report import Table
+from .checked_traffic import checked_traffic
 from .closed_loop import http_close, http_keepalive, http_upload
 from .datagrams import udp_dns, udp_echo
 from .failures import failures
@@ -36,5 +37,6 @@ SCENARIOS: dict[str, Callable[[Bench], list[Table]]] = {
     "https-bulk": https_bulk,
     "failures": failures,
     "health-checks": health_checks,
+    "checked-traffic": checked_traffic,
     "loop-stalls": loop_stalls,
 }

@@ -59,6 +59,15 @@ class Checked:
         return self.cpu / self.checks * 1e6
 
 
+@dataclass(frozen=True)
+class Started:
+    """A proxy, where its clients come, and the port of its metrics (0: none)."""
+
+    process: Process
+    port: int
+    admin: int
+
+
 def health_checks(bench: Bench) -> list[Table]:
     count, interval = (FEW, SOON) if bench.quick else (MANY, INTERVAL)
     title = f"health-checks: {count:,} backends over HTTP every {interval} s"
@@ -93,11 +102,9 @@ def health_checks(bench: Bench) -> list[Table]:
 
 
 def one_run(bench: Bench, workshop: Workshop, name: str, count: int, interval: int) -> Checked:
-    backend = free_port()
-    config = workshop.write("backend.conf", fill("health-backend.conf", common_values("backend", backend)))
-    command = ["nginx", "-p", str(workshop.directory), "-e", "backend.error", "-c", str(config)]
-    workshop.start("backend", command).wait_ready(backend)
-    proxy, admin = start(bench, workshop, name, backend, count, interval)
+    backend = start_backends(workshop)
+    there = start(bench, workshop, name, backend, count, interval)
+    proxy, admin = there.process, there.admin
     time.sleep(interval + 1.5)  # the first checks, which are closer together
     length = max(bench.seconds, 2.0 * interval)
     first = buckets(admin)
@@ -133,15 +140,27 @@ def call_all(admin: int, config: Path, seconds: float) -> None:
             fetch(admin, path, method)
 
 
+def start_backends(workshop: Workshop) -> int:
+    """All of them; their port."""
+    backend = free_port()
+    config = workshop.write("backend.conf", fill("health-backend.conf", common_values("backend", backend)))
+    command = ["nginx", "-p", str(workshop.directory), "-e", "backend.error", "-c", str(config)]
+    workshop.start("backend", command).wait_ready(backend)
+    return backend
+
+
 def start(
-    bench: Bench, workshop: Workshop, name: str, backend: int, count: int, interval: int
-) -> tuple[Process, int]:
-    """The proxy and the port of its metrics (0: none)."""
+    bench: Bench, workshop: Workshop, name: str, backend: int, count: int, interval: int, checks: bool = True
+) -> Started:
+    """The proxy before ``count`` backends."""
     port, admin = free_port(), free_port()
     values = {"PORT": str(port), "FILES": str(file_limit()), "INTERVAL": f"{interval}s", "ADMIN": str(admin)}
     hosts = list(addresses(count))
     if name == "haproxy":
-        servers = "\n".join(f"    server s{number} {host}:{backend}" for number, host in enumerate(hosts))
+        off = "" if checks else " no-check"
+        servers = "\n".join(
+            f"    server s{number} {host}:{backend}{off}" for number, host in enumerate(hosts)
+        )
         config = workshop.write("haproxy.cfg", fill("health-haproxy.cfg", {**values, "SERVERS": servers}))
         process = workshop.start(name, ["haproxy", "-db", "-f", str(config)], proxy=True)
         admin = 0
@@ -150,8 +169,9 @@ def start(
         assert python is not None
         if is_compiled(python, workshop.directory) is not (name == "txlb"):
             raise BenchmarkError(f"{python} is not what {name} stands for")
+        how = "health_check_path: /health" if checks else "health_check: off"
         servers = "\n".join(
-            f"  - {{id: b{number}, host: {host}, port: {backend}, health_check_path: /health}}"
+            f"  - {{id: b{number}, host: {host}, port: {backend}, {how}}}"
             for number, host in enumerate(hosts)
         )
         ids = ", ".join(f"b{number}" for number in range(count))
@@ -160,7 +180,7 @@ def start(
         command = [python, "-c", START_TWISTD, "-n", "--pidfile=", "txlb", f"--config={config}"]
         process = workshop.start(name, command, proxy=True)
     process.wait_ready(port)
-    return process, admin
+    return Started(process, port, admin)
 
 
 def fetch(port: int, path: str, method: str = "GET") -> str:

@@ -1,0 +1,66 @@
+"""``checked-traffic``: what a steady load notices of the checks of 10,000 backends, HTTP every 5 s.
+
+The backends are those of ``health-checks``; the load is open loop, over all of them. Each round starts the
+proxy twice, without checks and with them.
+"""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+
+from ..bench import Bench, measured
+from ..compare import Sample, Series, column, paired_difference, raw, spread
+from ..contenders import Contender
+from ..load import Request, run_h2load, run_wrk
+from ..procs import Workshop
+from ..report import Table, number, share
+from .health_checks import ABLE, FEW, INTERVAL, MANY, SOON, start, start_backends
+
+COLUMNS = ["proxy", "checks", "p50 ms", "p99 ms", "added p99 ms", "spread of p99"]
+RATE = 2000  # requests/s
+CHECKS = ("off", "on")
+
+
+def checked_traffic(bench: Bench) -> list[Table]:
+    count, interval = (FEW, SOON) if bench.quick else (MANY, INTERVAL)
+    rate = bench.rate or RATE
+    title = f"checked-traffic: {rate:,} requests/s over {count:,} backends, checked every {interval} s"
+    bench.say(title)
+    series: Series = {f"{name} {checks}": [] for name in bench.proxies if name in ABLE for checks in CHECKS}
+    for _ in range(bench.pairs):
+        for label, samples in series.items():
+            with bench.workshop() as workshop:
+                samples.append(one_run(bench, workshop, label, count, interval, rate))
+    return [traffic_table(title, series)]
+
+
+def one_run(bench: Bench, workshop: Workshop, label: str, count: int, interval: int, rate: int) -> Sample:
+    name, checks = label.split(" ")
+    there = start(bench, workshop, name, start_backends(workshop), count, interval, checks == "on")
+    time.sleep(interval + 1.5)  # the first checks, which are closer together
+    run_wrk(there.port, Request(answer=3), 1.0, bench.connections, workshop.load_cpus)
+    return measured(
+        Contender(label, name, there.port, there.process),
+        lambda: run_h2load(there.port, rate, bench.seconds, 0.5, workshop.directory, workshop.load_cpus),
+    )
+
+
+def traffic_table(title: str, series: Series) -> Table:
+    """Added = with checks minus without, by round."""
+    rows = []
+    for label, samples in series.items():
+        name, checks = label.split(" ")
+        p99 = column(samples, "p99_us")
+        added = paired_difference(p99, column(series[f"{name} off"], "p99_us"))
+        rows.append(
+            [
+                name,
+                checks,
+                number(median(column(samples, "p50_us")) / 1000, 3),
+                number(median(p99) / 1000, 3),
+                "-" if checks == "off" else number(added / 1000, 3),
+                share(spread(p99)),
+            ]
+        )
+    return Table(title, COLUMNS, rows, raw={"samples": raw(series)})
