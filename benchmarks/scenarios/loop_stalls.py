@@ -18,12 +18,12 @@ from types import TracebackType
 from typing import Self
 
 from ..bench import Bench
-from ..contenders import Case, common_values, fill
+from ..contenders import Case, common_values, fill, start_backend
 from ..load import RPS_PER_CONNECTION, drive_h2load, percentile, read_h2load, run_h2load
 from ..procs import BenchmarkError, Workshop, free_port
 from ..report import Table, number
-from ..starters import START_TWISTD, is_compiled, start_backend
-from .health_checks import fetch, lateness
+from ..starters import START_TWISTD, is_compiled
+from .health_checks import buckets, fetch, lateness
 
 BACKENDS = 4
 RATE, SECONDS = 10_000, 60.0
@@ -77,7 +77,7 @@ def one_run(bench: Bench, workshop: Workshop, name: str, rate: int, seconds: flo
         log, requests = drive_h2load(port, rate, seconds, workshop.directory, workshop.load_cpus)
         watch.look()
     load = read_h2load(log, requests, rate, 0.5)  # not before: it would keep the asking from running
-    late = lateness(admin)
+    late = lateness({}, buckets(admin))
     return [
         number(max(watch.lags) * 1000, 1),
         number(percentile(sorted(round(took * 1e6) for took in watch.answers), 0.99) / 1000, 1),
