@@ -7,17 +7,17 @@ proxy twice, without checks and with them.
 from __future__ import annotations
 
 import time
-from statistics import median
 
 from ..bench import Bench, measured
-from ..compare import Sample, Series, column, paired_difference, raw, spread
+from ..compare import Sample, Series
 from ..contenders import Contender
 from ..load import Request, run_h2load, run_wrk
 from ..procs import Workshop
-from ..report import Table, number, share
+from ..report import Table
 from .health_checks import ABLE, FEW, INTERVAL, MANY, SOON, start, start_backends
+from .slow_clients import beside_table
 
-COLUMNS = ["proxy", "checks", "p50 ms", "p99 ms", "added p99 ms", "spread of p99"]
+COLUMNS = ["proxy", "checks", "p50 ms", "p99 ms", "added p99 ms", "spread of p99", "CPU µs"]
 RATE = 2000  # requests/s
 CHECKS = ("off", "on")
 
@@ -32,7 +32,7 @@ def checked_traffic(bench: Bench) -> list[Table]:
         for label, samples in series.items():
             with bench.workshop() as workshop:
                 samples.append(one_run(bench, workshop, label, count, interval, rate))
-    return [traffic_table(title, series)]
+    return [beside_table(title, COLUMNS, series, "off")]
 
 
 def one_run(bench: Bench, workshop: Workshop, label: str, count: int, interval: int, rate: int) -> Sample:
@@ -44,23 +44,3 @@ def one_run(bench: Bench, workshop: Workshop, label: str, count: int, interval: 
         Contender(label, name, there.port, there.process),
         lambda: run_h2load(there.port, rate, bench.seconds, 0.5, workshop.directory, workshop.load_cpus),
     )
-
-
-def traffic_table(title: str, series: Series) -> Table:
-    """Added = with checks minus without, by round."""
-    rows = []
-    for label, samples in series.items():
-        name, checks = label.split(" ")
-        p99 = column(samples, "p99_us")
-        added = paired_difference(p99, column(series[f"{name} off"], "p99_us"))
-        rows.append(
-            [
-                name,
-                checks,
-                number(median(column(samples, "p50_us")) / 1000, 3),
-                number(median(p99) / 1000, 3),
-                "-" if checks == "off" else number(added / 1000, 3),
-                share(spread(p99)),
-            ]
-        )
-    return Table(title, COLUMNS, rows, raw={"samples": raw(series)})

@@ -64,25 +64,25 @@ def slow_clients(bench: Bench) -> list[Table]:
         labels = [f"{name} {mode}" for name in there for mode in (ALONE, *MODES)]
         series = in_turn(labels, bench.pairs, run)
         finish(bench, workshop, there.values())
-    return [slow_table(title, series)]
+    return [beside_table(title, COLUMNS, series, ALONE)]
 
 
-def slow_table(title: str, series: Series) -> Table:
-    """Added = beside slow ones minus alone, by round."""
+def beside_table(title: str, columns: list[str], series: Series, alone: str) -> Table:
+    """Of series "proxy what": added = beside what minus beside ``alone``, by round."""
     rows = []
     for label, samples in series.items():
         name, mode = label.split(" ")
         p99 = column(samples, "p99_us")
-        added = paired_difference(p99, column(series[f"{name} {ALONE}"], "p99_us"))
+        added = paired_difference(p99, column(series[f"{name} {alone}"], "p99_us"))
         rows.append(
             [
                 name,
                 mode,
                 number(median(column(samples, "p50_us")) / 1000, 3),
                 number(median(p99) / 1000, 3),
-                "-" if mode == ALONE else number(added / 1000, 3),
+                "-" if mode == alone else number(added / 1000, 3),
                 share(spread(p99)),
                 number(median(column(samples, "cpu_us"))),
             ]
         )
-    return Table(title, COLUMNS, rows, raw={"samples": raw(series)})
+    return Table(title, columns, rows, raw={"samples": raw(series)})

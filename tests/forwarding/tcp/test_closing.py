@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import errno
-import json
 import re
 import socket
-import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from support.closing import counted, logged, table
 from support.dataplane import Peer
 from support.streams import Stage, stage
 
 from txlb.forwarding.client import BackendProtocol, ClientProtocol
 from txlb.net.lingering import LINGER_TIME
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "tcp.md"
 WORD = b"some bytes"
 BULK = bytes(range(256)) * 4096  # 1 MiB: large reads, so the kernel takes over
 PIECE = BULK[: 1 << 14]
@@ -32,13 +29,6 @@ class Row(NamedTuple):
     backend: str
     log: str
     counted: str
-
-
-def rows() -> list[Row]:
-    page = PAGE.read_text()
-    table = page[page.index("<!-- closing: begin") : page.index("<!-- closing: end")]
-    lines = re.findall(r"^\| (.*) \|$", table, re.MULTILINE)[1:]
-    return [Row(*(cell.strip(" `") for cell in line.split("|"))) for line in lines]
 
 
 class Scene:
@@ -222,31 +212,17 @@ class Scene:
                 assert wanted.startswith(peer.data), side
         net.settle()
         if "both half-closed" in row.state and self.spliced:
-            net.run_until(self.logged)  # what the pipe has held up is still to be read
-        logged = self.logged()
+            net.run_until(lambda: logged(self.here))  # what the pipe has held up is still to be read
+        lines = logged(self.here)
         if row.log == "goes on":
-            assert logged == []
+            assert lines == []
         else:
-            assert [f"{line['termination']} {line['reason'] or ''}".strip() for line in logged] == [row.log]
-        assert self.counted() == ({row.counted} if row.counted else set())
-
-    def logged(self) -> list[dict[str, Any]]:
-        self.here.log.flush(time.monotonic())
-        return [json.loads(line) for line in self.here.lines.lines]
-
-    def counted(self) -> set[str]:
-        listener = self.here.listener
-        backend = self.here.backends[0]
-        kinds = ("client_abort", "send_timeout", "client_timeout", "internal")
-        found = {f"error {kind}" for kind in kinds if getattr(listener, f"errors_{kind}")}
-        found |= {f"error {status}" for status in listener.errors}
-        found |= {"backend reset"} if backend.resets else set()
-        found |= {"backend timeout"} if backend.timeouts else set()
-        return found
+            assert [f"{line['termination']} {line['reason'] or ''}".strip() for line in lines] == [row.log]
+        assert counted(self.here) == ({row.counted} if row.counted else set())
 
 
 OTHER = {"client": "backend", "backend": "client"}
-ROWS = rows()
+ROWS = [Row(*cells) for cells in table("closing")]
 
 
 def test_the_table_is_read_whole() -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import select
 import socket
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from support.closing import counted, logged, table
 from support.dataplane import Peer
 from support.streams import Stage, stage
 from support.tls import Authority, TlsPeer, backend_spec, spec_of
@@ -20,7 +18,6 @@ from txlb.net.lingering import LINGER_TIME, SEVER_TIME
 from txlb.net.tls_contexts import ServerTls
 from txlb.net.tls_origin import TlsOrigin, client_context
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "tcp.md"
 WORD = b"some bytes"
 PIECE = bytes(range(256)) * 64
 OTHER = {"client": "backend", "backend": "client"}
@@ -36,13 +33,6 @@ class Row(NamedTuple):
     backend: str
     log: str
     counted: str
-
-
-def rows() -> list[Row]:
-    page = PAGE.read_text()
-    table = page[page.index("<!-- closing with TLS: begin") : page.index("<!-- closing with TLS: end")]
-    lines = re.findall(r"^\| (.*) \|$", table, re.MULTILINE)[1:]
-    return [Row(*(cell.strip(" `") for cell in line.split("|"))) for line in lines]
 
 
 class Scene:
@@ -146,12 +136,12 @@ class Scene:
         self.net.settle()
         if row.log != "goes on":
             self.net.elapse(4 * LINGER_TIME)  # a client's TLS may answer a cut with an alert, or not
-        logged = self.logged()
+        lines = logged(self.here)
         if row.log == "goes on":
-            assert logged == []
+            assert lines == []
         else:
-            assert [f"{line['termination']} {line['reason'] or ''}".strip() for line in logged] == [row.log]
-        assert self.counted() == ({row.counted} if row.counted else set())
+            assert [f"{line['termination']} {line['reason'] or ''}".strip() for line in lines] == [row.log]
+        assert counted(self.here) == ({row.counted} if row.counted else set())
 
     def check_side(self, side: str, seen: str) -> None:
         peer = self.peers[side]
@@ -179,22 +169,8 @@ class Scene:
         assert end != "FIN" if self.secure[side] else end in ("FIN", "RST"), "not the words for this side"
         return {"FIN": "fin", "RST": "reset", "close_notify": "notify", "FIN alone": "cut"}[end]
 
-    def logged(self) -> list[dict[str, Any]]:
-        self.here.log.flush(time.monotonic())
-        return [json.loads(line) for line in self.here.lines.lines]
 
-    def counted(self) -> set[str]:
-        listener = self.here.listener
-        backend = self.here.backends[0]
-        kinds = ("client_abort", "send_timeout", "client_timeout", "internal")
-        found = {f"error {kind}" for kind in kinds if getattr(listener, f"errors_{kind}")}
-        found |= {f"error {status}" for status in listener.errors}
-        found |= {"backend reset"} if backend.resets else set()
-        found |= {"backend timeout"} if backend.timeouts else set()
-        return found
-
-
-ROWS = rows()
+ROWS = [Row(*cells) for cells in table("closing with TLS")]
 
 
 def test_the_table_is_read_whole() -> None:
