@@ -97,6 +97,8 @@ def test_no_key_is_ever_shown(authority: Authority) -> None:
         ),
         (lambda chain, key: key.write_bytes(other_key(b"pw")), "{at}.key: {key} is encrypted"),
         (lambda chain, key: chain.write_bytes(b"x" * (2 << 20)), "{at}.chain: {chain} is longer than 1MiB"),
+        (lambda chain, key: (chain.unlink(), os.mkfifo(chain)), "{at}.chain: {chain} is not a file"),
+        (lambda chain, key: (key.unlink(), key.mkdir()), "{at}.key: {key} is not a file"),
     ],
 )
 def test_mistakes_are_told_with_file_and_line(authority: Authority, break_it: object, said: str) -> None:

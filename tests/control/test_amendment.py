@@ -44,10 +44,19 @@ def test_another_revision_is_refused_before_anything_is_looked_at() -> None:
 
 @pytest.mark.parametrize(
     ("field", "admitted"),
-    [('"1-x"', True), ("*", True), ('"0", "1-x"', True), ('W/"1-x"', False), ("1-x", False), ("", False)],
+    [
+        ('"1-x"', True),
+        ("*", True),
+        ('"0", "1-x"', True),
+        ('W/"1-x"', False),
+        ("1-x", False),
+        ("", False),
+        ('"0",', False),
+    ],
 )
 def test_if_match(field: str, admitted: bool) -> None:
     assert matches(field, '"1-x"') is admitted
+    assert matches(field, "") is (field == "*")  # changed by who came first: no tag fits any more
 
 
 def test_an_address_is_judged_whatever_named_it() -> None:

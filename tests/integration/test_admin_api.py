@@ -166,6 +166,17 @@ def test_what_is_refused(balancer: Balancer, method: str, path: str, body: Any, 
     assert balancer.call_whole("GET", "/routing-rules")[2]["etag"] == before[2]["etag"]
 
 
+def test_a_rule_that_was_shown_can_be_sent_back(balancer: Balancer) -> None:
+    assert (
+        balancer.call("POST", "/routing-rules", {"id": "back", "host": "back", "backends": ["b0"]})[0] == 201
+    )
+    shown = balancer.call("GET", "/routing-rules/back")[1]
+    assert balancer.call("PUT", "/routing-rules/back", shown) == (200, shown)
+    assert balancer.call("PUT", "/routing-rules/back", {**shown, "provenance": "mine"})[0] == 400
+    assert balancer.call("DELETE", "/routing-rules/back?force")[0] == 400  # no such argument
+    assert balancer.call("DELETE", "/routing-rules/back")[0] == 200
+
+
 def test_a_change_for_another_configuration_is_refused(balancer: Balancer) -> None:
     etag = balancer.call_whole("GET", "/backends/b0")[2]["etag"]
     assert balancer.call("PATCH", "/backends/b0", {"weight": 3}, if_match='"0-x"')[0] == 412
@@ -291,6 +302,7 @@ def test_a_removed_backend_is_there_until_it_is_done(
         assert (view["status"], view["removed"]) == ("DRAINING", True)
         assert b"port: %d\n" % second.port not in balancer.admin("/config")[1]
         assert balancer.call("PATCH", "/backends/two", {"weight": 2})[0] == 409
+        assert balancer.call("DELETE", "/backends/two?force=true", if_match='"0-x"')[0] == 412
         done: list[Any] = []
         waiter = threading.Thread(
             target=lambda: done.append(balancer.call("DELETE", "/backends/two?wait=true"))
@@ -379,6 +391,7 @@ def test_reload_answers_what_changed(start_balancer: Start, origin: Origin) -> N
     balancer = start_balancer([origin.port], workers=2)
     assert balancer.call("POST", "/reload") == (200, {"generation": 1, "changed": {}})
     etag = balancer.call_whole("GET", "/backends")[2]["etag"]
+    assert balancer.call("POST", "/reload", if_match=etag)[0] == 200
     port = free_port()
     rewrite(
         balancer,
@@ -386,6 +399,7 @@ def test_reload_answers_what_changed(start_balancer: Start, origin: Origin) -> N
         backends=[backend("b0", origin.port, weight=3), backend("b1", 1)],
         timeouts={"connect": "2s"},
     )
+    assert balancer.call("POST", "/reload", if_match='"0-x"')[0] == 412
     assert balancer.call("POST", "/reload") == (
         200,
         {

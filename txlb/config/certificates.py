@@ -2,7 +2,8 @@
 
 Rules:
 
-* Every complaint names the file; none shows what is in it.
+* Every complaint names the file; none shows what is in it. What is no plain file is not waited for: a pipe
+  that nobody writes to would hold up every change.
 * A key belongs to the first certificate of its chain, has no passphrase, and is one that OpenSSL accepts.
 * What was read is kept in the spec, so that a worker needs no file, and a spec differs when a file does.
 """
@@ -10,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,15 +142,19 @@ class KeyProblem(ValueError):
 def read_text(file: Path) -> str:
     """A PEM file. Raises ValueError."""
     try:
-        with file.open("rb") as opened:
-            raw = opened.read(MAX_SIZE + 1)
-        if len(raw) > MAX_SIZE:
-            raise ValueError(f"{file} is longer than 1MiB")
-        return raw.decode("latin-1")
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError):
-            raise ValueError(f"{file} cannot be read: {error.strerror}") from None
-        raise
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ValueError(f"{file} is not a file")
+            with open(descriptor, "rb", closefd=False) as opened:
+                raw = opened.read(MAX_SIZE + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+    if len(raw) > MAX_SIZE:
+        raise ValueError(f"{file} is longer than 1MiB")
+    return raw.decode("latin-1")
 
 
 def certificates_of(text: str, file: str) -> list[x509.Certificate]:

@@ -46,5 +46,5 @@ class Amendment:
 
 
 def matches(field: str, etag: str) -> bool:
-    """Does an If-Match field admit ``etag``? Weak tags never match."""
-    return field.strip() == "*" or etag in (tag.strip() for tag in field.split(","))
+    """Does an If-Match field admit ``etag``? Weak tags never match, and "" (no tag any more) matches none."""
+    return field.strip() == "*" or (etag != "" and etag in (tag.strip() for tag in field.split(",")))

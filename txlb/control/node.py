@@ -143,9 +143,12 @@ class Node:
         self._sampling.start(1.0, now=False)
         return self.changing.one_at_a_time(self._first)
 
-    def reload(self) -> Deferred[Difference]:
-        """Load the configuration again and put it in force; fails with `TxlbError` and changes nothing."""
-        return self.changing.one_at_a_time(self._reload)
+    def reload(self, check: Callable[[], None] = lambda: None) -> Deferred[Difference]:
+        """Load the configuration again and put it in force; fails with `TxlbError` and changes nothing.
+
+        ``check``, called when it is its turn, may raise: then it is not tried.
+        """
+        return self.changing.one_at_a_time(lambda: self._reload(check))
 
     def status(self, backend_id: str) -> str:
         """HEALTHY, UNHEALTHY or DRAINING: what the operator wants comes before what was observed."""
@@ -208,7 +211,8 @@ class Node:
         await self.changing.first()
         self.serving = True
 
-    async def _reload(self) -> Difference:
+    async def _reload(self, check: Callable[[], None]) -> Difference:
+        check()
         try:
             difference = await self._load_and_publish()
         except BaseException:

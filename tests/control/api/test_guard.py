@@ -119,6 +119,11 @@ def test_a_token_that_reads_may_only_read(checked: Checked, method: bytes):
         (b"PATCH", "multipart/form-data", True, 415),
         (b"DELETE", "", False, 0),
         (b"DELETE", "", True, 415),
+        (b"OPTIONS", "", False, 0),  # the routes say 405
+        (b"TRACE", "", False, 0),
+        (b"BREW", "text/plain", True, 0),
+        (b"post", "text/plain", True, 400),
+        (b"get", "", False, 400),
     ],
 )
 def test_a_change_is_json(checked: Checked, method: bytes, content_type: str, has_body: bool, status: int):

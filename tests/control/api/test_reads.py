@@ -69,7 +69,18 @@ async def test_pages_lead_to_the_end(admin: Admin, clients: list[socket.socket])
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=1001", "limit=x", "limit=1&limit=2", "next=x", "next=0.1", "next=1.1.1", "next=-1.0"],
+    [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "limit=1&limit=2",
+        "next=x",
+        "next=0.1",
+        "next=1.1.1",
+        "next=-1.0",
+        "limt=5",
+        "x",
+    ],
 )
 @pytest_twisted.ensureDeferred
 async def test_bad_pages_are_refused(admin: Admin, query: str):

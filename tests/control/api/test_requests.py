@@ -4,17 +4,19 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from twisted.web.http_headers import Headers
 
-from txlb.control.api.requests import body_of, query
+from txlb.control.api.requests import body_of, if_match, query
 from txlb.errors import ConfigError
 
 
 class Request:
     """The little of a request that is looked at."""
 
-    def __init__(self, body: bytes = b"", args: dict[bytes, list[bytes]] | None = None) -> None:
+    def __init__(self, body: bytes = b"", query: bytes = b"") -> None:
         self.content = BytesIO(body)
-        self.args = args or {}
+        self.uri = b"/backends?" + query
+        self.requestHeaders = Headers()
 
 
 def problems(call: Any) -> list[str]:
@@ -32,10 +34,18 @@ def test_a_body_is_json() -> None:
 
 def test_arguments_are_known_ones_once_with_known_values() -> None:
     wait = ("true", "false")
-    assert query(Request(args={b"wait": [b"true"]}), wait=wait) == {"wait": "true"}  # type: ignore[arg-type]
+    assert query(Request(query=b"wait=true"), wait=wait) == {"wait": "true"}  # type: ignore[arg-type]
     assert query(Request(), wait=wait) == {}  # type: ignore[arg-type]
-    bad = Request(args={b"wait": [b"yes"], b"x\xff": [b"1"]})
+    bad = Request(query=b"wait=yes&x%ff=1")
     found = problems(lambda: query(bad, wait=wait))  # type: ignore[arg-type]
     assert found == ["?wait: must be true or false", "?xÿ: unknown (known here: wait)"]
-    twice = Request(args={b"wait": [b"true", b"true"]})
-    assert problems(lambda: query(twice, wait=wait)) == ["?wait: must be true or false"]  # type: ignore[arg-type]
+    for other in (b"wait=true&wait=true", b"wait=", b"wait", b"wait=true;x"):
+        asked = Request(query=other)
+        assert problems(lambda: query(asked, wait=wait)) == ["?wait: must be true or false"]  # type: ignore[arg-type]  # noqa: B023
+
+
+def test_several_if_match_fields_are_one_list() -> None:
+    asked = Request()
+    assert if_match(asked) is None  # type: ignore[arg-type]
+    asked.requestHeaders.setRawHeaders("if-match", ['"a"', '"b"'])
+    assert if_match(asked) == '"a", "b"'  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,60 @@ async def test_pipelined_requests_are_answered_in_order(admin: Admin, audit: lis
     two = b"GET /two HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert (await exchange(admin.address, one + two)).status == 404
     assert [line["path"] for line in audit] == ["/one", "/two"]
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "BREW"])
+@pytest_twisted.ensureDeferred
+async def test_methods_that_nothing_has_are_405(admin: Admin, method: str):
+    answer = await admin.call(method, "/backends")
+    assert (answer.status, answer.fields["allow"]) == (405, "GET, HEAD, POST")
+    assert answer.json["status"] == 405
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/backends/%FF", 400), ("/backends//a", 404), ("/backends/a/", 404)]
+)
+@pytest_twisted.ensureDeferred
+async def test_strange_paths_are_problems(admin: Admin, path: str, status: int):
+    answer = await admin.call("GET", path)
+    assert (answer.status, answer.fields["content-type"]) == (status, "application/problem+json")
+    assert answer.json["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /health HTTP/9.9\r\n\r\n", 400),
+        (b"GET  /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost : localhost\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\nno colon\r\nnor here\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 600 + b"\r\n", 400),
+        (b"POST /reload HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"POST /reload HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+        (b"GET /" + b"x" * 20000, 414),
+        (b"GET /health HTTP/1.1\r\nX: " + b"x" * 20000, 431),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_http_is_a_problem_too(
+    admin: Admin, audit: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, request_: bytes, status: int
+):
+    """Answered once, with a body, and written down; twisted.web would say the bare status or nothing."""
+    monkeypatch.setattr(site, "LINGER", 0.1)
+    answer = await exchange(admin.address, request_)
+    assert (answer.status, answer.fields["content-type"]) == (status, "application/problem+json")
+    assert answer.json["title"] in ("Bad Request", HTTPStatus(status).phrase)
+    assert [(line["status"], line["result"]) for line in audit] == [(status, "refused")]
+    assert (await admin.call("GET", "/health")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_refused_is_not_asked_for_the_body(admin: Admin, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(site, "LINGER", 0.1)
+    answer = await admin.call("POST", "/backends", Content_Length=str(1 << 30), Expect="100-continue")
+    assert answer.status == 413
+    assert answer.json["status"] == 413  # nothing behind it
 
 
 @pytest_twisted.ensureDeferred

@@ -13,6 +13,7 @@ from txlb.control.api.openapi import description
 from txlb.control.api.problems import answer, problem, refused, refused_change
 from txlb.control.api.reads import config_answer, connections_answer, health_answer, metrics_answer
 from txlb.control.api.reload import reload
+from txlb.control.api.requests import query
 from txlb.control.api.rules import Rules
 from txlb.control.node import Node
 from txlb.errors import TxlbError
@@ -24,6 +25,7 @@ class AdminApi:
     """The routes. One instance per node; the Klein app is an attribute, nothing is global."""
 
     app = Klein()
+    app.url_map.merge_slashes = False  # //: another path, not a redirect
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -101,6 +103,7 @@ class AdminApi:
 
     @app.route("/openapi.json", methods=["GET"])
     def get_description(self, request: IRequest) -> bytes:
+        query(request)
         return answer(request, self._description)
 
     @app.handle_errors(HTTPException)

@@ -18,7 +18,7 @@ from twisted.web.iweb import IRequest
 from txlb.config import addresses
 from txlb.config.changes import add_backend, drain_backend, enable_backend, patch_backend, remove_backend
 from txlb.config.values import parse_duration
-from txlb.control.api.requests import LONGEST_WAIT, body_of, if_match, query, tagged
+from txlb.control.api.requests import LONGEST_WAIT, body_of, if_match, query, require_match, tagged
 from txlb.control.api.views import every_backend, one_backend
 from txlb.control.node import Node
 from txlb.core.model import BackendSpec
@@ -96,8 +96,10 @@ class Backends:
                 if_match(request),
                 linger=0.0 if force else None,
             )
-        elif force:
-            node.changing.hasten(id)
+        else:
+            require_match(node, request)
+            if force:
+                node.changing.hasten(id)
         await node.drains.settled()
         gone = id not in node.configuration.leaving
         if not gone and (force or wait or node.drains.left(id).open == 0):

@@ -8,7 +8,8 @@ Rules, in this order; what they need of a request is known before its body:
   admin port binds to the loopback or a UNIX socket only.
 * A token that may only read: GET and HEAD, everything else 403.
 * A change has ``Content-Type: application/json`` (415), a DELETE without a body excepted: no form of a
-  web page can send that.
+  web page can send that. Other methods are left to the routes, which say so (405), but
+  ``get`` is no method (400).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from txlb.control.api.failures import Failures
 from txlb.control.api.hosts import host_allowed, origins_allowed
 
 READING = (b"GET", b"HEAD")
+CHANGING = (b"POST", b"PUT", b"PATCH", b"DELETE")
 EVERYBODY = Caller("", WRITE)
 
 
@@ -84,11 +86,13 @@ class Guard:
 
     def permit(self, caller: Caller, method: bytes, headers: Headers, has_body: bool) -> Refusal | None:
         """What this caller may not do."""
+        if method != method.upper():
+            return Refusal(400, "methods are written in capital letters")  # the routes would not mind
         if method in READING:
             return None
         if caller.role != WRITE:
             return Refusal(403, "this token may only read")
-        if method == b"DELETE" and not has_body:
+        if method not in CHANGING or (method == b"DELETE" and not has_body):
             return None
         types = headers.getRawHeaders("content-type") or ()
         if len(types) != 1 or types[0].partition(";")[0].strip().lower() != "application/json":

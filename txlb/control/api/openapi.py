@@ -14,6 +14,7 @@ from typing import Any
 
 import txlb
 from txlb.config.schema import schema
+from txlb.control.api.rules import PROVENANCES
 
 Json = dict[str, Any]
 
@@ -43,11 +44,13 @@ def description() -> Json:
         "required": [],
         "minProperties": 1,
     }
+    provenance = {"enum": list(PROVENANCES)}
+    definitions["RoutingRulePut"] = {**rule, "properties": {**rule["properties"], "provenance": provenance}}
     definitions["RoutingRuleView"] = {
         "type": "object",
         "description": "A routing rule in force, as a file would say it.",
         "properties": {name: {"description": one["description"]} for name, one in rule["properties"].items()}
-        | {"provenance": {"enum": ["file", "api"]}},
+        | {"provenance": provenance},
         "required": ["id", "backends", "provenance"],
     }
     return {
@@ -103,7 +106,12 @@ def _paths() -> Json:
                 "Client connections, in pages",
                 {
                     "200": _answer("A page", "ConnectionsView"),
-                    **_problems({"400": "limit or next is malformed", "503": "a worker does not answer"}),
+                    **_problems(
+                        {
+                            "400": "limit or next is malformed, or an unknown query",
+                            "503": "a worker does not answer",
+                        }
+                    ),
                 },
                 [
                     _parameter(
@@ -121,6 +129,7 @@ def _paths() -> Json:
                         "description": "YAML",
                         "content": {"application/yaml": {"schema": {}}},
                     },
+                    **_problems({"400": "an unknown query"}),
                 },
             ),
         },
@@ -131,7 +140,8 @@ def _paths() -> Json:
                     "200": {
                         "description": "OpenAPI",
                         "content": {"application/json": {"schema": {"type": "object"}}},
-                    }
+                    },
+                    **_problems({"400": "an unknown query"}),
                 },
             ),
         },
@@ -226,7 +236,7 @@ def _paths() -> Json:
                 "Replace a routing rule",
                 {"200": rule, **_problems({**CHANGE, **NONE_SUCH})},
                 [*id_parameter, match],
-                "RoutingRule",
+                "RoutingRulePut",
             ),
             "delete": _call(
                 "Remove a routing rule",
@@ -241,13 +251,13 @@ def _paths() -> Json:
                     "200": _answer("What changed", "Reloaded"),
                     **_problems(
                         {
-                            "400": "an unknown query",
-                            "415": CHANGE["415"],
+                            **{status: CHANGE[status] for status in ("400", "412", "413", "415")},
                             "422": "every error of the file; nothing changed",
                         }
                     ),
                 },
-                body="Nothing",
+                [match],
+                "Nothing",
             ),
         },
     }

@@ -1,15 +1,16 @@
 """Answers of the admin API: JSON, and errors as ``application/problem+json``.
 
-A problem is ``{type, title, status, errors: [{detail}]}``, with every error that was found.
+A problem is ``{type, title, status, errors: [{detail}]}``, with every error that was found; ``title`` is what
+HTTP calls the status.
 """
 
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import Any
 
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES
 from twisted.web.iweb import IRequest
 
 from txlb.errors import ConfigError, IdTaken, RevisionMismatch, UnknownId
@@ -19,9 +20,9 @@ STATUSES = {ConfigError: 400, UnknownId: 404, IdTaken: 409, RevisionMismatch: 41
 
 def problem(request: IRequest, status: int, *details: str) -> bytes:
     """Make this answer a problem report."""
-    request.setResponseCode(status)
+    title = HTTPStatus(status).phrase
+    request.setResponseCode(status, title.encode("ascii"))
     request.setHeader(b"content-type", b"application/problem+json")
-    title = RESPONSES.get(status, b"Error").decode("ascii")
     errors = [{"detail": detail} for detail in details]
     return json.dumps({"type": "about:blank", "title": title, "status": status, "errors": errors}).encode(
         "utf-8"

@@ -15,6 +15,7 @@ from twisted.web.iweb import IRequest
 
 from txlb.config.effective import effective
 from txlb.control.api.problems import answer, problem
+from txlb.control.api.requests import arguments_of, query
 from txlb.control.connections import LARGEST_PAGE, Cursor, connections
 from txlb.control.metrics.collector import render
 from txlb.control.metrics.picture import capture
@@ -50,6 +51,7 @@ async def metrics_answer(node: Node, request: IRequest) -> bytes:
 
 async def config_answer(node: Node, request: IRequest) -> bytes:
     """The effective configuration, as a file could say it: what is being removed is not in it."""
+    query(request)
     snapshot = node.configuration.composed.snapshot
     text: str = await node.in_thread(effective, snapshot)
     request.setHeader(b"content-type", b"application/yaml; charset=utf-8")
@@ -59,10 +61,12 @@ async def config_answer(node: Node, request: IRequest) -> bytes:
 
 async def connections_answer(node: Node, request: IRequest) -> bytes:
     """A page of client connections; ``?limit=`` and ``?next=``."""
-    arguments: Any = request.args
+    arguments = arguments_of(request)
     try:
-        limit = _limit(_argument(arguments, b"limit") or "100")
-        text = _argument(arguments, b"next")
+        for name in arguments.keys() - {"limit", "next"}:
+            raise ValueError(f"?{name[:64]}: unknown (known here: limit, next)")
+        limit = _limit(_argument(arguments, "limit") or "100")
+        text = _argument(arguments, "next")
         cursor = Cursor.parse(text) if text else Cursor()
     except ValueError as error:
         return problem(request, 400, str(error))
@@ -75,12 +79,12 @@ async def connections_answer(node: Node, request: IRequest) -> bytes:
     return answer(request, {"connections": found, "next": None if following is None else str(following)})
 
 
-def _argument(arguments: dict[bytes, list[bytes]], name: bytes) -> str:
+def _argument(arguments: dict[str, list[str]], name: str) -> str:
     """One argument of the query; "" if it is not there."""
     values = arguments.get(name, [])
     if len(values) > 1:
-        raise ValueError(f"{name.decode()} is there twice")
-    return values[0].decode("latin-1") if values else ""
+        raise ValueError(f"{name} is there twice")
+    return values[0] if values else ""
 
 
 def _limit(text: str) -> int:

@@ -7,19 +7,21 @@ from typing import Any
 from twisted.web.iweb import IRequest
 
 from txlb.control.api.problems import problem
-from txlb.control.api.requests import body_of, query, tagged
+from txlb.control.api.requests import body_of, query, require_match, tagged
 from txlb.control.node import Node
 from txlb.core.snapshot import Changes, Difference
-from txlb.errors import ConfigError, TxlbError
+from txlb.errors import ConfigError, RevisionMismatch, TxlbError
 
 
 async def reload(node: Node, request: IRequest) -> bytes:
-    """200 what changed; 422 with every problem, and nothing changed."""
+    """200 what changed; 422 with every problem, or 412, and nothing changed."""
     query(request)
     if body_of(request, optional=True) != {}:
         raise ConfigError(["the body must be empty"])
     try:
-        difference = await node.reload()
+        difference = await node.reload(lambda: require_match(node, request))
+    except RevisionMismatch:
+        raise
     except TxlbError as error:
         details = error.problems if isinstance(error, ConfigError) else [str(error)]
         return problem(request, 422, *details)

@@ -10,13 +10,15 @@ Rules:
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qs
 
 from twisted.web.iweb import IRequest
 
+from txlb.control.amendment import matches
 from txlb.control.api.body import read_json
 from txlb.control.api.problems import answer
 from txlb.control.node import Node
-from txlb.errors import ConfigError
+from txlb.errors import ConfigError, RevisionMismatch
 
 LONGEST_WAIT = 60.0
 
@@ -33,13 +35,18 @@ def body_of(request: IRequest, optional: bool = False) -> Any:
         raise ConfigError([str(error)]) from None
 
 
+def arguments_of(request: IRequest) -> dict[str, list[str]]:
+    """Everything after the question mark; what has no value is there, too, which Twisted's own lacks."""
+    uri: Any = request.uri
+    return parse_qs(uri.partition(b"?")[2].decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+
+
 def query(request: IRequest, **known: tuple[str, ...]) -> dict[str, str]:
     """The arguments after the question mark: of these names, with these values, each once."""
     found: dict[str, str] = {}
     problems: list[str] = []
-    arguments: dict[bytes, list[bytes]] = request.args or {}
-    for raw, values in arguments.items():
-        name, value = raw.decode("latin-1"), values[0].decode("latin-1")
+    for name, values in arguments_of(request).items():
+        value = values[0]
         if name not in known:
             problems.append(f"?{name[:64]}: unknown (known here: {', '.join(known) or 'none'})")
         elif len(values) > 1 or value not in known[name]:
@@ -52,8 +59,16 @@ def query(request: IRequest, **known: tuple[str, ...]) -> dict[str, str]:
 
 
 def if_match(request: IRequest) -> str | None:
-    value: str | None = request.getHeader("if-match")
-    return value
+    """What the If-Match fields say, as one list; None if there is none."""
+    values: list[str] | None = request.requestHeaders.getRawHeaders("if-match")
+    return None if values is None else ", ".join(values)
+
+
+def require_match(node: Node, request: IRequest) -> None:
+    """Raises `RevisionMismatch` if the request is for another configuration than this one."""
+    wanted = if_match(request)
+    if wanted is not None and not matches(wanted, node.configuration.etag):
+        raise RevisionMismatch("the configuration is another by now: read it again")
 
 
 def tagged(node: Node, request: IRequest, body: object, status: int = 200) -> bytes:

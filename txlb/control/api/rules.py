@@ -2,7 +2,8 @@
 
 Rules:
 
-* A rule is added and replaced as a whole; one without id gets one.
+* A rule is added and replaced as a whole; one without id gets one. What was shown may be sent back changed,
+  its provenance too, which says nothing then.
 * The rules that are shown are those in force: without backends that are gone.
 """
 
@@ -20,6 +21,8 @@ from txlb.control.api.requests import body_of, if_match, query, tagged
 from txlb.control.node import Node
 from txlb.core.model import RuleSpec
 from txlb.errors import UnknownId
+
+PROVENANCES = ("file", "api")
 
 
 class Rules:
@@ -49,6 +52,8 @@ class Rules:
 
     async def put(self, request: IRequest, id: str) -> bytes:
         body = body_of(request)
+        if isinstance(body, dict) and body.get("provenance") in PROVENANCES:
+            del body["provenance"]
         query(request)
         await self._change(lambda composed, leaving: put_rule(composed, id, body), if_match(request))
         return tagged(self._node, request, self._view(self._spec(id)))

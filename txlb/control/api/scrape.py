@@ -28,6 +28,7 @@ class ScrapeApi:
     """The two routes."""
 
     app = Klein()
+    app.url_map.merge_slashes = False
 
     def __init__(self, node: Node) -> None:
         self._node = node

@@ -7,8 +7,8 @@ Rules:
 * A request must be here `RECEIVE` seconds after the connection or the last answer, however it trickles;
   an idle connection ends after `IDLE` seconds.
 * At most `MAX_CONNECTIONS` at a time, `MAX_PER_SOURCE` of them from one address that is not the loopback.
-* Who is refused in the middle of a body hears the answer, then is no longer read and cut off after
-  `LINGER` seconds.
+* Who is refused in the middle of a body, or sends what is no HTTP, hears the answer, then is no longer read
+  and cut off after `LINGER` seconds.
 * Every answer says ``nosniff``; every attempt is told to the `AuditLog`.
 """
 
@@ -18,6 +18,7 @@ import socket
 import struct
 from collections import Counter
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.web.http import HTTPChannel
@@ -67,6 +68,11 @@ class AdminRequest(Request):
         if self._refusal is not None and length != 0:
             self._break_off()
 
+    def break_off(self, refusal: Refusal) -> None:
+        """What arrives is no request that could be answered in any other way."""
+        self._refusal = refusal
+        self._break_off()
+
     def handleContentChunk(self, data: bytes) -> None:
         self._taken += len(data)
         if self._refusal is not None:
@@ -83,6 +89,8 @@ class AdminRequest(Request):
             self._refusal = channel.site.guard.permit(
                 self.caller, self.method, _Fields(self), self._taken > 0
             )
+        if self._refusal is None and not _is_utf8(self.path):
+            self._refusal = Refusal(400, "the path is not UTF-8")
         if self._refusal is None and self._taken:
             content: Any = self.content
             if depth_of(content.read()) > MAX_DEPTH:
@@ -160,6 +168,14 @@ class AdminRequest(Request):
         )
 
 
+def _is_utf8(path: bytes) -> bool:
+    try:
+        unquote_to_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class _Fields:
     """The fields of a request as `Guard` looks at them."""
 
@@ -209,6 +225,19 @@ class AdminChannel(HTTPChannel):
         if not self._lingering:
             super().dataReceived(data)
 
+    def lineReceived(self, line: bytes) -> None:
+        if not self._lingering:
+            super().lineReceived(line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if not self._lingering:
+            super().rawDataReceived(data)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._break_off(
+            Refusal(431 if self.requests else 414, f"a line is longer than {self.MAX_LENGTH} bytes")
+        )
+
     def allContentReceived(self) -> None:
         if not self._lingering:
             self._expect_nothing()
@@ -245,6 +274,21 @@ class AdminChannel(HTTPChannel):
         """Cut it off."""
         transport: Any = self.transport
         transport.abortConnection()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # in place of twisted.web's, which says nothing but the status
+        self._break_off(Refusal(400, "no well-formed HTTP/1.1 request, or its head is too long"))
+
+    def _send100Continue(self) -> None:
+        if not self._lingering:  # refused already
+            super()._send100Continue()
+
+    def _break_off(self, refusal: Refusal) -> None:
+        if self._lingering:
+            return
+        if not self.requests:  # not even a line of it is known
+            self.requests.append(AdminRequest(self))
+        self.requests[-1].break_off(refusal)
 
     def _expect_request(self) -> None:
         self._expect_nothing()
