@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -129,10 +130,33 @@ def test_a_bad_file_is_refused_with_every_error_on_a_line(configured: Configured
     assert "did you mean connect?" in text
 
 
+@pytest.mark.parametrize("check", [["--check"], []])
+def test_files_of_the_admin_port_are_checked_where_they_are_named(configured: Configured, check: list[str]):
+    tokens = configured.path.parent / "tokens"
+    tokens.write_text("alice read md5:x\nbob\n")
+    tokens.chmod(0o600)
+    pair = {"chain": "admin.pem", "key": "admin.key"}
+    configured.write(admin={"bind": "127.0.0.1:0", "token_file": "tokens", "tls": {"certificates": [pair]}})
+    done = run(*twistd("txlb", f"--config={configured.path}", *check))
+    assert done.returncode == 1
+    first, second, third = (done.stdout if check else done.stderr).splitlines()
+    place = re.escape(f"{configured.path}") + r":1:\d+: admin\."
+    assert re.match(place + rf"token_file: {tokens}:1:1: not a line of the form LABEL read|write", first)
+    assert re.match(place + rf"token_file: {tokens}:2:1: not a line", second)
+    assert re.match(place + r"tls: .*/admin\.pem cannot be read: No such file or directory$", third)
+
+
 def test_a_missing_file_is_named():
     done = run(*twistd("txlb", "--config=/nothing/lb.yaml"))
     assert done.returncode == 1
     assert done.stderr.splitlines() == ["/nothing/lb.yaml: cannot be read: No such file or directory"]
+
+
+def test_the_usage_says_the_command_line_once():
+    done = run(*twistd("txlb", "--help"))
+    assert done.returncode == 0
+    usage = " ".join(done.stdout.split("Options:")[0].split())
+    assert usage == "Usage: twistd [options] txlb (--config=FILE | --demo) [--check]"
 
 
 def test_the_schema_is_json():

@@ -49,7 +49,7 @@ class IAlgorithm(Interface):
     """Chooses; it neither counts nor excludes: the pool does."""
 
     def rebuild(backends):  # type: ignore[no-untyped-def]
-        """Control speed: these backends (a list) are eligible from now on.
+        """Control speed: these backends (a list, perhaps empty) are eligible from now on.
 
         Called once on a fresh object, before its first ``pick``; when membership, a weight or a status
         changes, another object is built and swapped in, at most every 50 ms per rule. May be a generator: it

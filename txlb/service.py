@@ -12,7 +12,7 @@ import secrets
 import site
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,8 @@ from twisted.python import usage
 
 import txlb
 from txlb.build_info import build_kind
-from txlb.control.admin import AdminListener, MetricsListener
+from txlb.config.problems import Finding
+from txlb.control.admin import AdminListener, MetricsListener, unusable_files
 from txlb.control.balancer import LoadBalancer
 from txlb.control.fleet import Fleet, OnReports
 from txlb.control.listening import ListeningSockets
@@ -42,7 +43,7 @@ PlaneFactory = Callable[[Any, memoryview, str, OnReports], Any]
 class Options(usage.Options):
     """What ``twistd txlb`` understands."""
 
-    synopsis = "[options] txlb (--config=FILE | --demo) [--check]"
+    synopsis = "(--config=FILE | --demo) [--check]"
     longdesc = (
         "Forward HTTP, TCP and UDP to backends as FILE says. SIGHUP loads FILE again and reopens the access"
         " log; SIGTERM finishes requests in flight and ends, a second one ends at once."
@@ -162,10 +163,15 @@ def _load_file(path: str, made_up: str) -> Loaded:
     """``made_up``: the key of affinity cookies if no file has one."""
     from txlb.config.load import load
 
-    loaded = load(path, os.environ)
+    loaded = load(path, os.environ, _admin_files)
     if loaded.snapshot.secret:
         return loaded
     return replace(loaded, snapshot=replace(loaded.snapshot, secret=made_up))
+
+
+def _admin_files(snapshot: Snapshot) -> Iterator[Finding]:
+    for key, why in unusable_files(snapshot.admin):
+        yield Finding(("admin", key), why)
 
 
 def _load(options: Options, made_up: str = "") -> Loaded:

@@ -179,6 +179,11 @@ def test_a_mistake_in_admin_is_told_alone() -> None:
 def test_the_metrics_port_clashes_too() -> None:
     (line,) = problems('metrics: {bind: "0.0.0.0:9900"}\n' + HEAD)
     assert line.endswith("metrics.bind: 0.0.0.0:9900 clashes with admin.bind (127.0.0.1:9900)")
+    unix = 'metrics: {bind: "unix:/run/m.sock"}\n'
+    (line,) = problems('admin: {bind: "unix:/run/m.sock"}\n' + unix + HEAD)
+    assert line.endswith("metrics.bind: unix:/run/m.sock clashes with admin.bind")
+    (line,) = problems(unix + HEAD.replace("127.0.0.1:80", "unix:/run/m.sock"))
+    assert line.endswith("listeners[0].bind: unix:/run/m.sock clashes with metrics.bind")
 
 
 def test_what_is_odd_but_works_is_a_warning() -> None:

@@ -16,7 +16,7 @@ from txlb.core.pool import Pool
 from txlb.extensions import find_algorithm
 
 MODULE = """
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 class Base:
     def rebuild(self, backends):
@@ -33,6 +33,19 @@ class Deep(Base):
         names: list[str] = []
     def __init__(self, depth, names):
         self.depth = depth
+
+class Lenient(Base):
+    class Options(BaseModel, extra="ignore"):
+        depth: int = 1
+    def __init__(self, depth):
+        self.depth = depth
+
+class Contrary:
+    def rebuild(self): ...
+    def pick(self): ...
+
+class Rooted(Base):
+    Options = RootModel[list[int]]
 
 class Needy(Base):
     def __init__(self, depth):
@@ -66,6 +79,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("{name: 'policies:Plain'}", ()),
         ("{name: 'policies:Deep'}", (("depth", 1), ("names", []))),
         ("{name: 'policies:Deep', depth: 4, names: [a]}", (("depth", 4), ("names", ["a"]))),
+        ("{name: 'policies:Lenient', depht: 4}", (("depth", 1),)),
     ],
 )
 def test_a_class_gets_its_validated_options(text: str, options: tuple[tuple[str, object], ...]) -> None:
@@ -85,9 +99,12 @@ def test_a_class_gets_its_validated_options(text: str, options: tuple[tuple[str,
         ("policies:Absent", "algorithm: policies:Absent: module policies has no Absent"),
         ("policies:Needy", "algorithm: policies:Needy cannot be built: TypeError"),
         ("policies:Half", "algorithm: algorithm <policies.Half object"),
+        ("policies:Contrary", "allow enough arguments The contract of"),  # two of them, on one line
         ("policies:Odd", "algorithm: policies:Odd: its Options is not a pydantic model"),
+        ("policies:Rooted", "algorithm: policies:Rooted: its Options is not a pydantic model"),
         ("{name: 'policies:Plain', depth: 3}", "algorithm.depth: policies:Plain takes no options"),
         ("{name: 'policies:Deep', depth: x}", "algorithm.depth: Input should be a valid integer"),
+        ("{name: 'policies:Deep', depht: 3}", "algorithm.depht: unknown key (did you mean depth?)"),
         ("{name: consistent_hash, fallback: 'policies:Plain'}", "must be one of txlb's own algorithms"),
     ],
 )
@@ -95,6 +112,15 @@ def test_what_is_wrong_is_found_where_it_stands(text: str, message: str) -> None
     (line,) = problems(RULE % text)
     assert line.startswith("3:")
     assert message in line
+
+
+@pytest.mark.parametrize("name", ["fill_up", "FILL_UP", "fill-up", "{name: Fill_Up, depth: 2}"])
+def test_a_plugin_is_named_in_any_case(name: str, tmp_path: Path) -> None:
+    info = tmp_path / "policies-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: policies\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[txlb.algorithms]\nfill_up = policies:Deep\n")
+    assert loaded(RULE % name).snapshot.rules[0].algorithm.name == "fill_up"
 
 
 def test_code_that_is_gone_costs_nobody_a_request() -> None:

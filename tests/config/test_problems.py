@@ -8,6 +8,9 @@ def test_a_problem_is_one_line_with_its_place() -> None:
     assert str(Problem("lb.yaml", 1, 1, "", "the file is empty")) == "lb.yaml:1:1: the file is empty"
     assert str(Problem("lb.yaml", 0, 0, "", "cannot be read")) == "lb.yaml: cannot be read"
     assert str(Problem("", 0, 0, "weight", "is bad")) == "weight: is bad"
+    assert str(Problem("", 0, 0, "algorithm", "fails:\n    first\r\n  then  so\u2028")) == (
+        "algorithm: fails: first then  so "
+    )
 
 
 def test_paths_stay_on_their_line() -> None:

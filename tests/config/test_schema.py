@@ -87,10 +87,16 @@ def test_what_is_right_fits(addition: str) -> None:
         "error_responses: {200: {body: x}}\n",
         "error_responses: {503: {}}\n",
         "access_log: {format: xml}\n",
+        "metrics: {bind: []}\n",
     ],
 )
 def test_what_is_wrong_does_not_fit(addition: str) -> None:
     assert not accepted(addition + VALID)
+
+
+def test_a_listener_has_a_bind() -> None:
+    assert accepted(VALID.replace('"127.0.0.1:8080"', '["127.0.0.1:8080"]'))
+    assert not accepted(VALID.replace('"127.0.0.1:8080"', "[]"))
 
 
 def test_keys_to_come_say_so() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from txlb.config.models import Configuration
 from txlb.core import model
 from txlb.core.model import (
     AlgorithmSpec,
@@ -20,7 +21,7 @@ from txlb.core.model import (
     Snapshot,
 )
 from txlb.core.scoreboard import Columns
-from txlb.core.snapshot import SLICE, decode, decode_now, diff, encode
+from txlb.core.snapshot import SLICE, decode, decode_now, diff, encode, key_of
 
 ids = st.text("abcdefgh._-XYZ0189", min_size=1, max_size=8)
 texts = st.text(max_size=12)
@@ -150,12 +151,20 @@ def test_diff_names_settings_but_not_the_generation():
     old = Snapshot(generation=1)
     assert not diff(old, replace(old, generation=2))
     new = replace(old, timeouts=model.TimeoutsSpec(connect=9.0), node_id="x")
-    assert diff(old, new).settings == ("node_id", "timeouts")
+    assert diff(old, new).settings == ("node", "timeouts")
+
+
+def test_settings_go_by_their_keys_in_the_configuration():
+    others = {"generation", "rules"}
+    assert {key_of(field.name) for field in fields(Snapshot)} - others <= set(Configuration.model_fields)
+    both = replace(
+        Snapshot(), secret="x", secret_file="f", metrics_bind="unix:/m", health_check_concurrency=1
+    )
+    assert diff(Snapshot(), both).settings == ("metrics", "secret_file", "health_check")
 
 
 def test_a_difference_reads_as_one_line():
     new = Snapshot(listeners=(ListenerSpec("l", ()),), node_id="x")
     assert (
-        str(diff(Snapshot(), new))
-        == "listeners +1 -0 ~0, backends +0 -0 ~0, rules +0 -0 ~0, settings node_id"
+        str(diff(Snapshot(), new)) == "listeners +1 -0 ~0, backends +0 -0 ~0, rules +0 -0 ~0, settings node"
     )

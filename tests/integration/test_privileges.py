@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import twisted
-from support.balancer import Balancer
+from support.balancer import Balancer, children
 from support.origins import Origin, answering, echo, eventually
 from support.ports import free_port
 from support.processes import child_environment
@@ -223,3 +223,81 @@ def test_unix_sockets_where_only_root_may_write(
                     sock.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                     assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
         assert web.exists() and scrape.exists()
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.timeout(120)
+def test_a_daemon_is_nobodys_too(origin: Origin, folder: Path, runtime: dict[str, object]) -> None:
+    """Without ``-n``: forked, its log a file, told apart by its pid file alone."""
+    low, pid_file, log, access = privileged_port(), *(folder / name for name in ("pid", "log", "access"))
+    config = folder / "lb.yaml"
+    options = {"pidfile": pid_file, "logfile": log, "uid": USER, "gid": GROUP}
+
+    def write(**settings: object) -> None:
+        backend = {"id": "a", "host": "127.0.0.1", "port": origin.port}
+        document = {
+            "workers": 2,
+            "admin": {"bind": "127.0.0.1:0"},
+            "access_log": {"path": str(access)},
+            "listeners": [listener("web", low)],
+            "backends": [backend],
+            "routing_rules": [{"backends": ["a"]}],
+        }
+        config.write_text(json.dumps({**document, **settings}))
+
+    def start(**more: object) -> subprocess.CompletedProcess[str]:
+        command = [
+            str(runtime["interpreter"]),
+            *("-P", "-c", "from twisted.scripts.twistd import run; run()"),
+            *(f"--{name}={value}" for name, value in {**options, **more}.items()),
+            *("txlb", f"--config={config}"),
+        ]
+        environment = child_environment(**runtime["environment"])  # type: ignore[arg-type]
+        return subprocess.run(
+            command, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def served(times: int) -> bool:
+        return [asks(low) for _ in range(times)] == [200] * times
+
+    write()
+    with origin.serving(answering(echo)):
+        done = start()
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        pid = int(pid_file.read_text())
+        try:
+            eventually(lambda: "serves: 2 workers" in log.read_text(), "it serves")
+            victim, other = children(pid)
+            assert all(map(nobodys, (pid, victim, other))) and served(4)
+
+            os.kill(victim, signal.SIGKILL)
+            eventually(lambda: gone(victim) and len(children(pid)) == 2, "a successor")
+            assert all(map(nobodys, children(pid))) and served(20)
+
+            assert owner(access) == USER
+            access.rename(folder / "access.1")
+            high = free_port()
+            write(listeners=[listener("web", low), listener("more", high)])
+            os.kill(pid, signal.SIGHUP)
+            eventually(lambda: "reloaded, generation 2" in log.read_text(), "the reload")
+            assert asks(high) == 200
+            eventually(lambda: access.exists() and access.read_text() != "", "the new access log")
+            assert owner(access) == USER
+
+            second = start(pidfile=folder / "pid.2", logfile=folder / "log.2")
+            assert second.returncode == 1
+            assert f"cannot listen on 127.0.0.1:{low}: address already in use" in second.stderr
+            assert not (folder / "pid.2").exists() and served(4)
+
+            workers = children(pid)
+            os.kill(pid, signal.SIGTERM)
+            eventually(lambda: all(map(gone, (pid, *workers))), "the end")
+            assert not pid_file.exists()
+            assert "Traceback" not in log.read_text() and "Server Shut Down." in log.read_text()
+        finally:
+            for one in (pid, *children(pid)):
+                if not gone(one):
+                    os.kill(one, signal.SIGKILL)

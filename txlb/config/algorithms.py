@@ -3,7 +3,7 @@
 Rules:
 
 * Names are lower case; other case, ``-`` for ``_`` and the spellings of `OTHER` are
-  understood on input.
+  understood on input, also where a plug-in is meant.
 * A name that nobody knows gets the nearest that works.
 * Options that an algorithm does not take are errors (`misplaced`); what is left out is
   left to the algorithm.
@@ -61,11 +61,15 @@ def parse_algorithm(value: object) -> str:
     name = OTHER.get(name, name)
     if name in WORKING:
         return name
-    if len(text) <= 200 and (DOTTED.fullmatch(text) or text in algorithm_names()):
+    if len(text) <= 200 and DOTTED.fullmatch(text):
         return text
+    offered = algorithm_names()
+    for spelling in (text, name):
+        if spelling in offered:
+            return spelling
     near = ELSEWHERE.get(name)
     if near is None and len(name) < 40:
-        known = (*WORKING, *algorithm_names())
+        known = (*WORKING, *offered)
         near = next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None)
     hint = f" (did you mean {near}?)" if near else ""
     raise ValueError(f"unknown algorithm {shown(text)}{hint}")

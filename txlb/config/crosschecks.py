@@ -187,7 +187,11 @@ class Examination:
             host, port = split_bind(admin)
             claimed["tcp", port] = [(host, "admin.bind")]
         metrics = None if self.draft.metrics is None else self.draft.metrics.bind
-        if metrics is not None and not metrics.startswith("unix:"):
+        if metrics is not None and is_named(metrics):
+            if metrics in named:
+                self._error(("metrics", "bind"), f"{metrics} clashes with {named[metrics]}")
+            named.setdefault(metrics, "metrics.bind")
+        elif metrics is not None:
             host, port = split_bind(metrics)
             for other, owner in claimed.get(("tcp", port), []) if port else []:
                 if _overlap(host, other):

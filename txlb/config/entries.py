@@ -44,7 +44,7 @@ class Listener(Section):
 
     id: Id = key(REQUIRED, "Its name in rules, logs and metrics.", "web")
     bind: Annotated[
-        tuple[Bind, ...], BeforeValidator(_as_list), Field(min_length=1), Or({"type": "string"})
+        tuple[Bind, ...], Field(min_length=1), BeforeValidator(_as_list), Or({"type": "string"})
     ] = key(
         REQUIRED,
         "Where it listens: `host:port`, `[v6]:port`, `unix:/path` or `systemd:NAME`, or a list of them. The"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -56,6 +56,12 @@ from txlb.errors import ConfigError
 # Keys whose value may be the word off, which elsewhere is refused as an ambiguous boolean.
 WORDS = {"off": ("format", "via", "health_check", "type")}
 
+Further = Callable[[Snapshot], Iterable[Finding]]
+
+
+def _nothing(_: Snapshot) -> Iterable[Finding]:
+    return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -65,8 +71,8 @@ class Loaded:
     warnings: tuple[str, ...]
 
 
-def load(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Loaded:
-    """Read the configuration file at ``path``."""
+def load(path: str | os.PathLike[str], environ: Mapping[str, str], further: Further = _nothing) -> Loaded:
+    """Read the configuration file at ``path``; ``further`` examines what is valid so far."""
     source = os.fspath(path)
     try:
         raw = Path(source).read_bytes()
@@ -74,16 +80,18 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Loaded:
         reason = error.strerror if isinstance(error, OSError) else None
         problem = Problem(source, 0, 0, "", f"cannot be read: {reason or error}")
         raise ConfigError([str(problem)]) from None
-    return loads(raw, environ, source=source)
+    return loads(raw, environ, source=source, further=further)
 
 
-def loads(raw: bytes, environ: Mapping[str, str], source: str = "<configuration>") -> Loaded:
+def loads(
+    raw: bytes, environ: Mapping[str, str], source: str = "<configuration>", further: Further = _nothing
+) -> Loaded:
     """Like `load`, for text that is already here."""
     document = read(source, raw, environ, WORDS)
     if document.place is None:
         problems = document.problems or [Problem(source, 1, 1, "", "the file is empty")]
         raise ConfigError(map(str, problems))
-    return _validate(document, Path(source).absolute().parent)
+    return _validate(document, Path(source).absolute().parent, further)
 
 
 def parse(data: object, source: str = "", base: str | os.PathLike[str] = ".") -> Loaded:
@@ -91,7 +99,7 @@ def parse(data: object, source: str = "", base: str | os.PathLike[str] = ".") ->
     return _validate(Document(source, data), Path(base).absolute())
 
 
-def _validate(document: Document, base: Path) -> Loaded:
+def _validate(document: Document, base: Path, further: Further = _nothing) -> Loaded:
     suggestions = Suggestions()
     findings: list[Finding] = []
     configuration = None
@@ -125,6 +133,8 @@ def _validate(document: Document, base: Path) -> Loaded:
                 for one in snapshot.backends
             ),
         )
+    if more := document.located(list(further(snapshot))):
+        raise ConfigError(map(str, more))
     return Loaded(snapshot, tuple(map(str, warnings)))
 
 

@@ -4,17 +4,21 @@ Rules:
 
 * A `Finding` is what checks produce: a path into the data, and whether the key or
   its value is meant. A `Problem` is what the operator sees, one line:
-  ``file:line:column: path: what is wrong (did you mean …?)``.
+  ``file:line:column: path: what is wrong (did you mean …?)``. What foreign code says in
+  several lines becomes one.
 * Problems come out in the order of the file, each once.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 Path = tuple[str | int, ...]
+
+_LINE_BREAK = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]\s*")  # where str.splitlines splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Problem:
             place = [f"{self.source}:{self.line}:{self.column}"]
         if self.path:
             place.append(self.path)
-        return ": ".join([*place, self.message])
+        return ": ".join([*place, _LINE_BREAK.sub(" ", self.message)])
 
 
 def show_path(path: Path) -> str:

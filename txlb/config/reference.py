@@ -51,7 +51,7 @@ name it on the first line of the file:
 # yaml-language-server: $schema=txlb.schema.json
 ```
 
-`examples/http.yaml` has every key of this page with a comment.
+`examples/http.yaml` has the keys that most files need, each with a comment.
 
 ## How values are written
 
@@ -104,7 +104,7 @@ RESERVED = """\
 ## Reserved
 
 These keys are spoken for and do not work yet. A file may spell out their defaults; any other value is
-refused. The same holds for `protocol: tcp`.
+refused.
 
 | key | only | will be |
 |---|---|---|
@@ -196,7 +196,7 @@ def _table(model: type[BaseModel]) -> str:
 
 def _value(name: str, field: FieldInfo) -> str:
     kind = kind_of(field)
-    many = str(field.annotation).startswith("tuple[")
+    many = str(field.annotation).startswith("tuple[") and kind not in field.metadata
     below = model_in(field.annotation)
     if kind is None:
         if below is not None and "name" in below.model_fields:

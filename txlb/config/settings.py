@@ -41,8 +41,8 @@ class Admin(Section):
     """The admin port: the HTTP API that shows and steers this load balancer.
 
     Without `token_file` everybody who can connect may do everything, so it listens only on the loopback
-    or a UNIX socket then. Elsewhere it needs `token_file` and `tls`. Fixed until restart, but for what is
-    in the files.
+    or a UNIX socket then. Elsewhere it needs `token_file` and `tls`. Fixed until restart, but for
+    `allowed_backends` and what is in the files.
     """
 
     bind: Annotated[str | None, nullable(kinds.ADMIN_BIND)] = key(
@@ -72,7 +72,7 @@ class Admin(Section):
 
 
 class Metrics(Section):
-    """A listener for scrapers alone."""
+    """A listener for scrapers alone. Fixed until restart."""
 
     bind: Annotated[str | None, nullable(kinds.ADMIN_BIND)] = key(
         None,
@@ -114,7 +114,10 @@ class Timeouts(Section):
         "1s", "For a connection to a backend to open; past it another backend, or 504.", "3s"
     )
     client_header: Duration = key(
-        "10s", "For a request head to arrive, from its first byte; past it: 408.", "5s"
+        "10s",
+        "For a request head to arrive, from its first byte; past it: 408. Also for that first byte to come on"
+        " a new connection; past it, it is closed.",
+        "5s",
     )
     client_body: Duration = key("30s", "Between two pieces of a request body; past it: 408.", "1m")
     client_idle: Duration = key("60s", "A client connection may be idle between two requests.", "15s")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,9 +23,29 @@ from txlb.control.api.auth import Tokens, read_tokens
 from txlb.control.api.guard import Guard
 from txlb.control.endpoint import Endpoint
 from txlb.control.node import Node
-from txlb.core.model import AdminSpec
-from txlb.errors import ListenError
+from txlb.core.model import AdminSpec, AdminTlsSpec
+from txlb.errors import ListenError, TxlbError
 from txlb.net.sockets import parse_bind
+
+
+def unusable_files(spec: AdminSpec) -> Iterator[tuple[str, str]]:
+    """Which keys of ``spec`` name files that cannot be used, and why: told before anything is bound."""
+    reads: tuple[tuple[str, Callable[[Any], Any]], ...] = (("token_file", read_tokens), ("tls", _read_tls))
+    for key, read in reads:
+        named = getattr(spec, key)
+        if spec.bind is None or named is None:
+            continue
+        try:
+            read(named)
+        except TxlbError as error:
+            for line in str(error).splitlines():
+                yield key, line.replace(f"admin.{key}: ", "", 1)
+
+
+def _read_tls(spec: AdminTlsSpec) -> tuple[Any, float]:
+    from txlb.control.api.tls import read_context
+
+    return read_context(spec)
 
 
 class AdminListener:
@@ -104,9 +124,7 @@ class AdminListener:
         tokens = None if spec.token_file is None else read_tokens(spec.token_file)
         if spec.tls is None:
             return tokens, None, 0.0
-        from txlb.control.api.tls import read_context
-
-        return tokens, *read_context(spec.tls)
+        return tokens, *_read_tls(spec.tls)
 
     def _check_reach(self) -> None:
         spec = self._spec

@@ -39,7 +39,7 @@ from txlb.control.store import MemoryStore
 from txlb.control.targets import Targets
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import LISTENER, WORKER
-from txlb.core.snapshot import Difference
+from txlb.core.snapshot import Difference, key_of
 from txlb.core.standing import Standing
 from txlb.errors import TxlbError
 
@@ -236,7 +236,7 @@ class Node:
         """``snapshot`` with what cannot change while we run as it was."""
         for name in FIXED:
             if getattr(snapshot, name) != getattr(self.snapshot, name):
-                self.log.warn("{name}: the change takes effect at the next start", name=name)
+                self.log.warn("{key}: the change takes effect at the next start", key=key_of(name))
         kept: dict[str, Any] = {name: getattr(self.snapshot, name) for name in FIXED}
         return replace(snapshot, generation=1, **kept)
 

@@ -266,7 +266,7 @@ class Difference:
     listeners: Changes
     backends: Changes
     rules: Changes
-    settings: tuple[str, ...]  # names of the Snapshot fields outside the three lists that differ
+    settings: tuple[str, ...]  # keys of the configuration outside the three lists that differ
 
     def __bool__(self) -> bool:
         return bool(self.listeners or self.backends or self.rules or self.settings)
@@ -279,6 +279,13 @@ class Difference:
 
 
 _LISTS = ("generation", "listeners", "backends", "rules")
+_KEYS = {
+    "node_id": "node",
+    "admin_allowed_backends": "admin",
+    "metrics_bind": "metrics",
+    "secret": "secret_file",
+    "health_check_concurrency": "health_check",
+}
 
 
 def diff(old: Snapshot, new: Snapshot) -> Difference:
@@ -288,11 +295,18 @@ def diff(old: Snapshot, new: Snapshot) -> Difference:
         backends=_changes(old.backends, new.backends),
         rules=_changes(old.rules, new.rules),
         settings=tuple(
-            spec.name
-            for spec in fields(Snapshot)
-            if spec.name not in _LISTS and getattr(old, spec.name) != getattr(new, spec.name)
+            dict.fromkeys(
+                key_of(spec.name)
+                for spec in fields(Snapshot)
+                if spec.name not in _LISTS and getattr(old, spec.name) != getattr(new, spec.name)
+            )
         ),
     )
+
+
+def key_of(field: str) -> str:
+    """The key at the top of the configuration that ``field`` of a Snapshot comes from."""
+    return _KEYS.get(field, field)
 
 
 def _changes(old: Sequence[_Identified], new: Sequence[_Identified]) -> Changes:
