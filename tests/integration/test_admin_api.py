@@ -180,6 +180,12 @@ def test_a_rule_that_was_shown_can_be_sent_back(balancer: Balancer) -> None:
 def test_a_change_for_another_configuration_is_refused(balancer: Balancer) -> None:
     etag = balancer.call_whole("GET", "/backends/b0")[2]["etag"]
     assert balancer.call("PATCH", "/backends/b0", {"weight": 3}, if_match='"0-x"')[0] == 412
+    for method, path in (
+        ("PATCH", "/backends/x"),
+        ("PUT", "/routing-rules/x"),
+        ("DELETE", "/routing-rules/x"),
+    ):
+        assert balancer.call(method, path, {}, if_match='"0-x"')[0] == 404  # that comes first
     status, _, fields = balancer.call_whole("PATCH", "/backends/b0", {"weight": 3}, if_match=etag)
     assert status == 200
     assert fields["etag"] != etag

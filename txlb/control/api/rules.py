@@ -55,11 +55,13 @@ class Rules:
         if isinstance(body, dict) and body.get("provenance") in PROVENANCES:
             del body["provenance"]
         query(request)
+        self._spec(id)
         await self._change(lambda composed, leaving: put_rule(composed, id, body), if_match(request))
         return tagged(self._node, request, self._view(self._spec(id)))
 
     async def remove(self, request: IRequest, id: str) -> bytes:
         query(request)
+        self._spec(id)
         await self._change(lambda composed, leaving: remove_rule(composed, id), if_match(request))
         return tagged(self._node, request, {"rule_id": id, "status": "REMOVED"})
 
