@@ -30,6 +30,7 @@ NOT_COMPILED = (
     "txlb/net/hosting.py",
     "txlb/net/link.py",
     "txlb/net/loop_reactor.py",
+    "txlb/net/scheduling.py",
     "txlb/net/shared_memory.py",
     "txlb/net/slices.py",
     "txlb/net/sockets.py",

@@ -30,6 +30,7 @@ from txlb.core.scoreboard import Columns
 from txlb.core.snapshot import decode, decode_now
 from txlb.core.standing import standings_of
 from txlb.net.link import Fields, Handler, Link, LinkFactory, close_descriptors
+from txlb.net.scheduling import set_slice
 from txlb.net.shared_memory import SharedMemory, read_blob
 from txlb.net.slices import Slices
 
@@ -196,6 +197,7 @@ def main(plane: PlaneFactory | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     gc.set_threshold(*GC_THRESHOLDS)
+    set_slice(0.0)  # ours, not the long one of control
     observers = [cast(ILogObserver, log_to_control)]
     globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
     if hasattr(select, "epoll"):

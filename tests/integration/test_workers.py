@@ -16,6 +16,8 @@ from support.ports import free_port
 from support.processes import find_tool
 from support.wire import Message, ok
 
+from txlb.net.scheduling import LONG, slice_of
+
 Start = Callable[..., Balancer]
 
 
@@ -53,6 +55,17 @@ def test_four_workers_all_serve_and_none_stays_behind(origin: Origin, start_bala
         everyone_pid = [balancer.program.pid, *pids]
         balancer.stop()
     assert not [pid for pid in everyone_pid if Path(f"/proc/{pid}").exists()]
+
+
+def test_whoever_serves_clients_goes_first(origin: Origin, start_balancer: Start) -> None:
+    balancer = start_balancer([origin.port], workers=1)
+    usual = slice_of()
+    (worker,) = balancer.worker_pids()
+    eventually(lambda: slice_of(worker) == usual, "workers have the usual slice")
+    if usual:  # older kernels do not tell
+        eventually(lambda: slice_of(balancer.program.pid) == pytest.approx(LONG), "control has a long one")
+    alone = start_balancer([origin.port], workers=0)
+    eventually(lambda: slice_of(alone.program.pid) == usual, "control has the usual slice where it serves")
 
 
 def test_control_itself_serves_without_workers(origin: Origin, start_balancer: Start) -> None:

@@ -27,6 +27,7 @@ from txlb.build_info import build_kind
 from txlb.control.admin import AdminListener, MetricsListener
 from txlb.control.node import Node
 from txlb.errors import TxlbError
+from txlb.net.scheduling import LONG, set_slice
 
 # timeout(1) and some managers signal a process and then its group: that is one request to end, not two.
 SAME_SIGNAL = 0.2
@@ -108,6 +109,8 @@ class LoadBalancer(Service):
         running.addCallbacks(self._serving, self._cannot_serve)
         if self._owns_process:
             sys.setswitchinterval(SWITCH_INTERVAL)
+            if self.node.workers:
+                set_slice(LONG)  # on a shared processor, whoever serves clients goes first
             self._reactor.callWhenRunning(self._install_signals)
 
     def stopService(self) -> Deferred[None]:

@@ -1,0 +1,61 @@
+"""How long this process wants to run in one go, where several want the same processor.
+
+Rules:
+
+* Who asks for long slices says that it can wait: whoever wakes up with shorter ones goes first. The shares of
+  the processor stay the same (Linux 6.12 and newer, sched(7) and sched_setattr(2): the slice of SCHED_OTHER).
+* It holds for the calling thread and for what it starts from then on, threads and processes.
+* It is a wish. Other kernels, machines and policies go on as they did, and say so (False).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import struct
+from typing import Final
+
+LONG: Final = 0.1  # the longest that Linux grants
+SET: Final = 0  # sched_setattr
+GET: Final = 1  # sched_getattr
+CALLS: Final = {"x86_64": (314, 315), "aarch64": (274, 275)}
+ATTRIBUTES: Final = struct.Struct(
+    "=IIQiIQQQ"
+)  # size, policy, flags, nice, priority, runtime, deadline, period
+OTHER: Final = 0
+BATCH: Final = 3
+
+
+def set_slice(seconds: float) -> bool:
+    """Run for that long in one go if nothing more urgent comes; 0 = as long as the kernel finds right.
+
+    Returns whether the kernel took it (older ones take it and do nothing).
+    """
+    attributes = read()
+    if attributes is None or attributes[1] not in (OTHER, BATCH):
+        return False
+    size, policy, flags, nice, priority, _, deadline, period = attributes
+    wanted = ATTRIBUTES.pack(size, policy, flags, nice, priority, round(seconds * 1e9), deadline, period)
+    return _call(SET, 0, wanted) == 0
+
+
+def slice_of(thread: int = 0) -> float | None:
+    """Of a thread, by the kernel's number (0 = the calling one), in seconds; None where nobody tells."""
+    attributes = read(thread)
+    return None if attributes is None else attributes[5] / 1e9
+
+
+def read(thread: int = 0) -> tuple[int, ...] | None:
+    room = ctypes.create_string_buffer(ATTRIBUTES.size)
+    if _call(GET, thread, room, ATTRIBUTES.size) != 0:
+        return None
+    return ATTRIBUTES.unpack(room.raw)
+
+
+def _call(which: int, thread: int, attributes: object, *size: int) -> int:
+    numbers = CALLS.get(platform.machine()) if platform.system() == "Linux" else None
+    if numbers is None:
+        return -1
+    library = ctypes.CDLL(None)
+    result: int = library.syscall(numbers[which], thread, attributes, *size, 0)
+    return result
