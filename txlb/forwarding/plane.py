@@ -324,7 +324,7 @@ class ForwardingPlane:
             self._board.lag(now, max(0.0, now - self._next_tick))
         self._next_tick = now + TICK
         self._board.gate(self._gate)
-        self._board.flush()
+        self._board.flush([self._backends[id] for id in self._drains.ids])
         self._siblings.sweep()
         suspects = self._origins.suspects
         suspects.look(now)
@@ -428,7 +428,7 @@ class ForwardingPlane:
         self._slices.stop()
         self._hosted.stop()
         self._board.gate(self._gate)
-        self._board.flush()
+        self._board.flush_all()
         if self._access_log is not None:
             self._access_log.close()
         stopping = self._stopping
