@@ -35,6 +35,7 @@ class Case:
 
     backends: int = 1
     answer: int = 64
+    algorithm: str = "round_robin"  # of txlb; peers get what of theirs does the same
     bulk: bool = False  # bodies of a megabyte: peers get the buffers that suit them
     protocol: str = "http"  # of the listener: http | https | tcp | udp
     backend_port: int = 0  # of a backend that is there already; 0 = each contender gets one of its own

@@ -32,6 +32,7 @@ class Request:
     answer: int = 64
     close: bool = False
     scheme: str = "http"
+    vary: bool = False  # another path for each request, again and again the same ten thousands
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def run_wrk(
         "--",
     ]
     command += [request.method, str(request.body), "close" if request.close else "keep"]
+    command += ["vary"] if request.vary else []
     return parse_wrk(run(command, cpus, whole + 20), request)
 
 

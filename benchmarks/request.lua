@@ -1,4 +1,4 @@
--- wrk script: wrk -s request.lua URL -- METHOD BODY_BYTES keep|close
+-- wrk script: wrk -s request.lua URL -- METHOD BODY_BYTES keep|close [vary]
 -- Twelve fields as a browser sends them (Host included), and a result line that a program can read.
 function init(args)
    wrk.method = args[1]
@@ -20,6 +20,14 @@ function init(args)
    if size > 0 then
       wrk.headers["Content-Type"] = "application/octet-stream"
       wrk.body = string.rep("x", size)
+   end
+   if args[4] == "vary" then
+      local made, count = {}, 0
+      for number = 1, 10000 do made[number] = wrk.format(nil, "/" .. number) end
+      request = function()
+         count = count % 10000 + 1
+         return made[count]
+      end
    end
 end
 

@@ -24,6 +24,16 @@ from .contenders import (
 )
 from .procs import BenchmarkError, Workshop, free_datagram_port, free_port
 
+#: What of HAProxy's does the same as an algorithm of ours, with any number of servers.
+HAPROXY_ALGORITHMS = {
+    "round_robin": "static-rr",  # roundrobin ends at 4095 servers; of those without a limit the cheapest
+    "least_connections": "leastconn",
+    "random": "random(1)",
+    "power_of_two": "random(2)",
+    "peak_ewma": "random(2)",  # it has none by latency; this is the nearest
+    "ip_hash": "source\n    hash-type consistent",
+    "consistent_hash": "uri\n    hash-type consistent",
+}
 START_TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
 
 
@@ -39,8 +49,7 @@ def start_haproxy(
         f"    server s{number} {host}:{backend_port}" for number, host in enumerate(case.hosts())
     )
     values = common_values(label, port) | {"LOG_PORT": str(log_port), "SERVERS": servers}
-    # roundrobin ends at 4095 servers; of those without a limit static-rr is the cheapest
-    values |= {"ALGORITHM": "roundrobin" if case.backends == 1 else "static-rr"}
+    values |= {"ALGORITHM": "roundrobin" if case.backends == 1 else HAPROXY_ALGORITHMS[case.algorithm]}
     splice = label.startswith("haproxy-splice") or (case.bulk and case.protocol == "tcp")
     values |= {
         "CONNECTIONS": str(file_limit() // 2 - 300),
@@ -134,6 +143,9 @@ def start_txlb(
     )
     ids = ", ".join(f"b{number}" for number in range(case.backends))
     values = common_values(label, port) | {"LOG": str(log), "SERVERS": servers, "IDS": ids, "TLS": ""}
+    values["ALGORITHM"] = case.algorithm
+    if case.algorithm == "consistent_hash":
+        values["ALGORITHM"] = "{name: consistent_hash, hash_key: path}"
     template = "txlb.yaml"
     if case.protocol in ("tcp", "udp"):
         template = "txlb-stream.yaml"

@@ -13,7 +13,7 @@ from statistics import median
 
 from ..bench import Bench, finish, measured, warm_up
 from ..compare import Sample, Series, column, in_turn, paired_difference, raw, spread
-from ..contenders import Case
+from ..contenders import DIRECT, Case
 from ..load import LoadResult, Request, run_h2load, run_wrk
 from ..procs import BenchmarkError
 from ..report import Table, number, share
@@ -82,7 +82,7 @@ def beside_table(title: str, columns: list[str], series: Series, alone: str) -> 
                 number(median(p99) / 1000, 3),
                 "-" if mode == alone else number(added / 1000, 3),
                 share(spread(p99)),
-                number(median(column(samples, "cpu_us"))),
+                "-" if name == DIRECT else number(median(column(samples, "cpu_us"))),
             ]
         )
     return Table(title, columns, rows, raw={"samples": raw(series)})

@@ -17,7 +17,14 @@ def test_every_backend_has_an_address_of_its_own():
 
 
 def test_configuration_is_complete_or_refused():
-    values = {"PORT": "8080", "LOG": "access.log", "SERVERS": "  - {id: b0}", "IDS": "b0", "TLS": ""}
+    values = {
+        "PORT": "8080",
+        "LOG": "access.log",
+        "SERVERS": "  - {id: b0}",
+        "IDS": "b0",
+        "TLS": "",
+        "ALGORITHM": "random",
+    }
     text = fill("txlb.yaml", values)
     assert 'bind: "127.0.0.1:8080"' in text
     assert "@" not in text
