@@ -92,6 +92,11 @@ def test_a_class_gets_its_validated_options(text: str, options: tuple[tuple[str,
     assert lease is not None and lease.backend is backend
 
 
+def test_an_unknown_option_is_told_at_its_key() -> None:
+    (line,) = problems(RULE % "{name: 'policies:Deep', depht: 3}")
+    assert line.startswith("3:72: routing_rules[0].algorithm.depht: unknown key")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -94,6 +94,17 @@ def test_what_is_wrong_does_not_fit(addition: str) -> None:
     assert not accepted(addition + VALID)
 
 
+def test_a_reference_fits_wherever_a_word_does() -> None:
+    words = VALID.replace(
+        'bind: "127.0.0.1:8080"', 'bind: "${B}", protocol: "${P}", via: "${V}", sni: "${S}"'
+    )
+    words = words.replace("port: 80", "port: 80, proxy_protocol: '${V}', health_check: '${H}'")
+    words = words.replace("- backends: [web-1]", "- {backends: [web-1], session_sticky: '${S}'}")
+    assert accepted(words + "access_log: {format: '${F}'}\n")
+    assert not accepted(words.replace("${P}", "ftp"))
+    assert not accepted(words.replace("${S}", "true"))  # the word in quotes
+
+
 def test_a_listener_has_a_bind() -> None:
     assert accepted(VALID.replace('"127.0.0.1:8080"', '["127.0.0.1:8080"]'))
     assert not accepted(VALID.replace('"127.0.0.1:8080"', "[]"))

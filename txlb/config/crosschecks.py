@@ -133,7 +133,8 @@ class Examination:
                 self._references((*path, "backends"), item.model.backends, backends, "backend")
                 self._stickiness(path, item.model)
                 for option, why in misplaced(item.model.algorithm):
-                    self._error((*path, "algorithm", option), why)
+                    at_key = why.startswith("unknown key")
+                    self.errors.append(Finding((*path, "algorithm", option), why, at_key))
         self._same_match()
         if draft.whole:
             self._oddities()

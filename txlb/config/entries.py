@@ -107,7 +107,9 @@ class Backend(Section):
     health_check_path: Annotated[str | None, nullable(kinds.TARGET)] = key(
         None, "It is checked by `GET` of this path. Left out: by connecting to it.", "/health"
     )
-    health_check: Annotated[BackendHealthCheck | None, BeforeValidator(off), Or({"const": "off"})] = key(
+    health_check: Annotated[
+        BackendHealthCheck | None, BeforeValidator(off), Or({"anyOf": [{"const": "off"}, kinds.A_REFERENCE]})
+    ] = key(
         None,
         "What is particular about its checks, see below, or `off` for none: then it is always HEALTHY."
         " Left out: the `health_check` of all.",
@@ -186,7 +188,7 @@ class RoutingRule(Section):
     backends: tuple[Id, ...] = key(
         REQUIRED, "Ids of the backends that serve it; of none: the answer is 503.", ["web-1", "web-2"]
     )
-    session_sticky: Annotated[Sticky | None, BeforeValidator(_sticky), Or({"type": "boolean"})] = key(
+    session_sticky: Annotated[Sticky | None, BeforeValidator(_sticky), Or(kinds.BOOLEAN.schema)] = key(
         False,
         "Whether a client stays with its backend: `true`, or a mapping with the name of the cookie. On tcp"
         " and udp listeners it does so by its address, and the algorithm is `ip_hash`.",

@@ -26,6 +26,7 @@ from txlb.config.values import shown
 
 REFERENCE = r"\$\{"
 RESERVED = "x-reserved"  # in a schema: this key does not work yet
+A_REFERENCE = {"type": "string", "pattern": REFERENCE}
 COOKIE_PATTERN = "[A-Za-z0-9._-]{1,64}"
 Json = dict[str, Any]
 
@@ -94,7 +95,9 @@ def choice(*names: str, later: tuple[str, ...] = ()) -> Kind:
         expected = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
         raise ValueError(f"must be {expected}, not {shown(value)}{hint}")
 
-    return Kind(" or ".join(f"`{name}`" for name in names), parse, {"enum": list(names)})
+    return Kind(
+        " or ".join(f"`{name}`" for name in names), parse, {"anyOf": [{"enum": list(names)}, A_REFERENCE]}
+    )
 
 
 def nullable(kind: Kind, spelled: str = "null") -> Kind:
@@ -248,7 +251,7 @@ RULE_HOST = Kind("host", addresses.parse_rule_host, {"type": "string"})
 COOKIE = Kind("name", _cookie, text_schema(COOKIE_PATTERN))
 NETWORK = Kind("network", addresses.parse_network, {"type": "string"})
 PATH_PREFIX = Kind("path", addresses.parse_path_prefix, text_schema(r"/[^?#*\s]*"))
-BOOLEAN = Kind("`true` or `false`", _boolean, {"type": "boolean"})
+BOOLEAN = Kind("`true` or `false`", _boolean, {"type": ["boolean", "string"], "pattern": REFERENCE})
 FILE = Kind("path", _path, {"type": "string", "minLength": 1})
 BODY = Kind("text", _body, {"type": "string"})
 CONTENT_TYPE = Kind("text", _content_type, {"type": "string"})
