@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from support.configuration import loaded, problems
 from support.tls import Authority, spec_of
 
-from txlb.config.certificates import DAY, expiry_warning, reread_listener
+from txlb.config.certificates import DAY, expiry_warning
 from txlb.config.effective import effective
 from txlb.config.load import loads
 from txlb.core.model import Snapshot
@@ -139,20 +139,6 @@ def test_ends_are_told_in_time(authority: Authority) -> None:
     assert expiry_warning(one, one.not_after - 15 * DAY) == ""
     assert "expires in 3 days" in expiry_warning(one, one.not_after - 3 * DAY)
     assert "expired 2 days ago" in expiry_warning(one, one.not_after + 2 * DAY)
-
-
-def test_files_are_read_again_by_content(authority: Authority) -> None:
-    pair = authority.certificate("a.example", label="a")
-    spec = spec_of(pair, client_ca=authority.path)
-    read = lambda name: Path(name).read_text()  # noqa: E731
-    assert reread_listener(spec, read) is spec
-    authority.certificate("b.example", label="a")
-    again = reread_listener(spec, read)
-    assert again.certificates[0].names == ("b.example",)
-    assert again.client_ca_pem == spec.client_ca_pem
-    Path(pair["key"]).write_bytes(other_key())
-    with pytest.raises(ValueError, match="is not the key"):
-        reread_listener(spec, read)
 
 
 def test_a_snapshot_without_tls_is_as_before() -> None:

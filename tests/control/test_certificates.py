@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from support.ocsp import HOUR, Responder, stapled, with_issuer
 from support.tls import Authority, backend_spec, spec_of
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import LogEvent, globalLogPublisher
 
 from txlb.config.changes import add_backend, patch_backend
 from txlb.config.overlay import changed, compose, read_again
-from txlb.control.certificates import CertificateWatch, certificates_in, reread
+from txlb.control.certificates import CertificateWatch, certificates_in, reread, stapled_in
 from txlb.core.model import BackendSpec, ListenerSpec, Snapshot
 
 
@@ -87,6 +88,26 @@ def test_what_the_api_added_is_read_again_too(authority: Authority) -> None:
     )  # fmt: skip
 
 
+def test_a_response_comes_into_force_and_a_bad_one_holds_up_nothing(authority: Authority) -> None:
+    pair = stapled(with_issuer(authority.certificate("a.example", label="a"), authority), authority)
+    listener = ListenerSpec("web", (), tls=spec_of(pair, authority.certificate("b.example", label="b")))
+    snapshot = Snapshot(listeners=(listener, ListenerSpec("plain", ())))
+    assert reread(snapshot)[0] is snapshot
+    stapled(pair, authority, Responder(authority).response(pair, ends=99 * HOUR))
+    fresh, said = reread(snapshot)
+    assert (fresh != snapshot, said) == (True, [])
+    Path(pair["ocsp"]).unlink()
+    authority.certificate("c.example", label="b")
+    later, (line,) = reread(fresh)
+    assert line.endswith(
+        "a.ocsp cannot be read: No such file or directory; what was read before stays in force"
+    )
+    assert fresh.listeners[0].tls is not None and later.listeners[0].tls is not None
+    assert later.listeners[0].tls.certificates[0] == fresh.listeners[0].tls.certificates[0]
+    assert later.listeners[0].tls.certificates[1].names == ("c.example",)
+    assert [one.ocsp and Path(one.ocsp.path).name for one in stapled_in(later)] == ["a.ocsp", None]
+
+
 def test_broken_files_change_nothing(authority: Authority) -> None:
     snapshot = snapshot_of(authority)
     (authority.folder / "a.key").write_text("half a ke")
@@ -141,6 +162,40 @@ async def test_the_watch_puts_in_force_and_tells_once(authority: Authority) -> N
             await watch.look()
         assert sum("expires in 1 days" in line for line in lines) >= 1
         assert len(lines) <= 4  # two certificates, once each
+    finally:
+        globalLogPublisher.removeObserver(observe)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_response_that_ends_is_told_daily(authority: Authority) -> None:
+    from twisted.internet import reactor
+
+    pair = stapled(with_issuer(authority.certificate("a.example", label="a"), authority), authority)
+    snapshot = Snapshot(listeners=(ListenerSpec("web", (), tls=spec_of(pair)),))
+    lines: list[str] = []
+
+    def never(edit: object) -> Deferred[bool]:
+        raise AssertionError
+
+    def observe(event: LogEvent) -> None:
+        if event.get("log_namespace") == "txlb.control.certificates.CertificateWatch":
+            lines.append(event["log_format"].format(**event))
+
+    globalLogPublisher.addObserver(observe)
+    clock = Clock()
+    watch = CertificateWatch(reactor, lambda: snapshot, never, clock)
+    try:
+        response = next(stapled_in(snapshot)).ocsp
+        assert response is not None
+        clock.now = response.begins + 1.0
+        await watch.look()
+        assert lines == []
+        for clock.now in (response.ends - 3600.0, response.ends - 1800.0, response.ends + 86400.0):
+            await watch.look()
+        assert [line.removeprefix(response.path) for line in lines] == [
+            " holds for 1.0 hours more: it is time for a new response",
+            " expired 24.0 hours ago: nothing is stapled",
+        ]
     finally:
         globalLogPublisher.removeObserver(observe)
 

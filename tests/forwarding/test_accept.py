@@ -5,11 +5,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 from support.dataplane import Lines, Net, get, network, ok, stage
 from support.hello import client_hello
+from support.ocsp import HOUR, Responder, stapled
+from support.tls import Authority, spec_of
 
+from txlb.core.model import ListenerSpec, Snapshot
 from txlb.forwarding.accept import StreamListener
 from txlb.forwarding.access_log import AccessLog
 from txlb.forwarding.client import ClientProtocol
@@ -187,3 +191,23 @@ def test_a_protocol_that_raises_at_the_hello_ends_its_connection_only() -> None:
             assert not net.loop.handlers or len(net.loop.handlers) == 1  # the listening socket
         net.loop.failures = 0
         net.loop.last_failure = None
+
+
+def test_new_certificates_are_another_generation_a_new_response_is_not(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = stapled(authority.certificate("a.example"), authority)
+    with network() as net:
+        listener = Passing(net)
+
+        def configured() -> Any:
+            listener.configure(ListenerSpec("tls", (), "tcp", tls=spec_of(pair)), Snapshot(), {})
+            return listener.tls
+
+        first = configured()
+        assert configured() is first
+        stapled(pair, authority, Responder(authority).response(pair, ends=99 * HOUR))
+        assert configured() is first
+        assert first.spec == spec_of(pair)
+        authority.certificate("a.example")
+        pair.pop("ocsp")
+        assert configured() is not first

@@ -30,6 +30,7 @@ EMPTY = (
     "txlb_datagrams_",
     "txlb_tls_handshakes_total",
     "txlb_certificate_expiry_seconds",
+    "txlb_ocsp_expiry_seconds",
     "txlb_backend_failures_total",
     "> 0",
 )

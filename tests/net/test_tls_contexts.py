@@ -4,102 +4,15 @@ from __future__ import annotations
 
 import socket
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography import x509
-from OpenSSL import SSL
+from support.handshakes import client_of, shake
+from support.ocsp import HOUR, Responder, stapled
 from support.tls import Authority, spec_of
 
-from txlb.net.openssl import DONE, FAILED, was_resumed
 from txlb.net.tls import Handshake
 from txlb.net.tls_contexts import ServerTls
-
-
-@dataclass
-class Outcome:
-    """Of one handshake without a network."""
-
-    through: bool
-    problem: str = ""
-    names: tuple[str, ...] = ()
-    key: str = ""
-    realm: int = 0
-    resumed: bool = False
-    session: Any = None
-    alpn: bytes = b""
-    cipher: str = ""
-    shown: bool = False  # the client's certificate is known
-
-
-def shake(
-    server: ServerTls, name: str | None, client: Any, session: Any = None, alpn: list[bytes] | None = None
-) -> Outcome:
-    """One handshake over a socket pair, with a word from the server, which brings the tickets."""
-    near, far = socket.socketpair()
-    try:
-        near.setblocking(False)
-        far.setblocking(False)
-        ours = server.connection(near)
-        handshake = Handshake(ours)
-        theirs = SSL.Connection(client, far)
-        theirs.set_connect_state()
-        if name is not None:
-            theirs.set_tlsext_host_name(name.encode())
-        if alpn is not None:
-            theirs.set_alpn_protos(alpn)
-        if session is not None:
-            theirs.set_session(session)
-        result = 1
-        for _ in range(10):
-            try:
-                theirs.do_handshake()
-            except SSL.WantReadError:
-                pass
-            except SSL.Error as why:
-                return Outcome(False, str(why))
-            if result not in (DONE, FAILED):
-                result = handshake.step()
-        if result != DONE:
-            return Outcome(False, handshake.problem)
-        ours.send(b"!")
-        try:
-            assert theirs.recv(100) == b"!"
-        except SSL.Error as why:
-            return Outcome(False, str(why))
-        shown = theirs.get_peer_certificate(as_cryptography=True)
-        assert shown is not None
-        names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        theirs.set_shutdown(SSL.SENT_SHUTDOWN)
-        return Outcome(
-            True,
-            names=tuple(names.get_values_for_type(x509.DNSName)),
-            key=type(shown.public_key()).__name__,
-            realm=handshake.realm,
-            resumed=was_resumed(ours),
-            session=theirs.get_session(),
-            alpn=theirs.get_alpn_proto_negotiated(),
-            cipher=theirs.get_cipher_name() or "",
-            shown=ours.get_peer_certificate() is not None,
-        )
-    finally:
-        near.close()
-        far.close()
-
-
-def client_of(version: str = "1.3", mine: dict[str, str] | None = None, ciphers: bytes = b"") -> Any:
-    context = SSL.Context(SSL.TLS_METHOD)
-    only = SSL.TLS1_2_VERSION if version == "1.2" else SSL.TLS1_3_VERSION
-    context.set_min_proto_version(only)
-    context.set_max_proto_version(only)
-    if ciphers:
-        context.set_cipher_list(ciphers)
-    if mine is not None:
-        context.use_certificate_chain_file(mine["chain"])
-        context.use_privatekey_file(mine["key"])
-    return context
 
 
 @pytest.fixture
@@ -244,6 +157,43 @@ def test_names_know_their_rule(authority: Authority) -> None:
     assert server.realm_of("a.example").key == server.realm_of("unknown.example").key == ""
     assert server.realm_of("x.private.example").key == again.realm_of("private.example").key != ""
     assert server.asks_clients()
+
+
+@versions
+def test_another_response_costs_nobody_a_session(authority: Authority, version: str) -> None:
+    pairs = [
+        stapled(authority.certificate("a.example"), authority),
+        stapled(authority.certificate("b.example"), authority),
+    ]
+    before = spec_of(*pairs)
+    server = ServerTls(before, "web", True)
+    client = client_of(version)
+    first = shake(server, "b.example", client, status=True)
+    new = Responder(authority).response(pairs[1], ends=99 * HOUR)
+    pairs[1] = stapled(pairs[1], authority, new)
+    after = spec_of(*pairs)
+    assert after != before
+    assert server.takes(after)
+    assert server.spec == after
+    assert shake(server, "b.example", client, first.session).resumed
+    assert first.stapled != new
+    assert shake(server, "b.example", client_of(version), status=True).stapled == new
+    assert shake(server, "a.example", client_of(version), status=True).stapled not in (new, b"")
+
+
+def test_anything_else_needs_other_contexts(authority: Authority) -> None:
+    pair = authority.certificate("a.example")
+    both = stapled(pair, authority)
+    server = ServerTls(spec_of(both), "web", True)
+    for other in (
+        spec_of(pair),
+        spec_of({**both, "client_ca": authority.path}),
+        spec_of(both, min_version="1.3"),
+        spec_of(both, authority.certificate("b.example")),
+    ):
+        assert not server.takes(other)
+        assert server.spec == spec_of(both)
+    assert server.takes(spec_of(both))
 
 
 def test_alpn_never_ends_a_handshake(authority: Authority) -> None:

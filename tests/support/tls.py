@@ -9,7 +9,7 @@ from typing import Any
 
 import trustme
 
-from txlb.config.certificates import PemFiles
+from txlb.config.certificates import TlsFiles
 from txlb.config.tls import BackendTls, Tls
 from txlb.core.model import BackendTlsSpec, TlsSpec
 
@@ -198,14 +198,14 @@ class TlsPeer:
 
 def spec_of(*pairs: dict[str, str], **settings: Any) -> TlsSpec:
     """What the configuration loader makes of it."""
-    files = PemFiles("/")
+    files = TlsFiles("/")
     spec = files.listener(Tls.model_validate({"certificates": pairs, **settings}), ())
     assert files.errors == []
     return spec
 
 
 def backend_spec(**settings: Any) -> BackendTlsSpec:
-    files = PemFiles("/")
+    files = TlsFiles("/")
     spec = files.backend(BackendTls.model_validate(settings), ())
     assert files.errors == []
     return spec

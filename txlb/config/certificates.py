@@ -1,4 +1,4 @@
-"""PEM files: read once a load, checked so that no worker ever meets a bad one.
+"""The files of TLS: read once a load, checked so that no worker ever meets a bad one.
 
 Rules:
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography import x509
@@ -24,9 +24,10 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
 from txlb.config import problems
+from txlb.config.ocsp import must_staple, ocsp_of, stapling_warning
 from txlb.config.problems import Finding
 from txlb.config.tls import BackendTls, KeyPair, Tls
-from txlb.core.model import BackendTlsSpec, CertificateSpec, TlsSpec
+from txlb.core.model import BackendTlsSpec, CertificateSpec, OcspSpec, TlsSpec
 
 MAX_SIZE = 1 << 20
 DAY = 86400.0
@@ -34,7 +35,7 @@ SOON = 14 * DAY
 MAX_NAMES = 10_000
 
 
-class PemFiles:
+class TlsFiles:
     """The files that one configuration names; ``errors`` and ``warnings`` say what is wrong with them."""
 
     def __init__(self, base: str | os.PathLike[str]) -> None:
@@ -51,7 +52,16 @@ class PemFiles:
             spec = self.certificate(one, place)
             authorities, pem = self.authorities(one.client_ca, (*place, "client_ca"))
             if spec is not None:
-                certificates.append(_with_clients(spec, authorities, pem))
+                spec = replace(
+                    spec,
+                    client_ca=authorities,
+                    client_ca_pem=pem,
+                    ocsp=self.response(one.ocsp, spec, (*place, "ocsp")),
+                )
+                certificates.append(spec)
+                warning = stapling_warning(spec, time.time())
+                if warning:
+                    self.warnings.append(Finding((*place, "chain" if one.ocsp is None else "ocsp"), warning))
         authorities, pem = self.authorities(tls.client_ca, (*path, "client_ca"))
         spec_of = TlsSpec(
             tuple(certificates), authorities, pem, tls.client_auth, tls.min_version, tls.unknown_name
@@ -104,6 +114,20 @@ class PemFiles:
             self.errors.append(Finding(path, str(error)))
         return str(file), text
 
+    def response(self, name: str | None, spec: CertificateSpec, path: problems.Path) -> OcspSpec | None:
+        """What is stapled with a certificate."""
+        if name is None:
+            return None
+        file = self._base / name
+        text = self._text(file, path)
+        if text is None:
+            return None
+        try:
+            return response_of(spec, str(file), text)
+        except ValueError as error:
+            self.errors.append(Finding(path, str(error)))
+            return None
+
     def _side_by_side(self, spec: TlsSpec, path: problems.Path) -> None:
         """One name has one rule about clients, and one certificate of each type."""
         seen: dict[tuple[str, str], int] = {}
@@ -140,7 +164,7 @@ class KeyProblem(ValueError):
 
 
 def read_text(file: Path) -> str:
-    """A PEM file. Raises ValueError."""
+    """The bytes of a file, each as the Latin-1 character. Raises ValueError."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -185,9 +209,13 @@ def certificate_of(chain: str, key: str, chain_pem: str, key_pem: str) -> Certif
     except SSL.Error as error:
         why = "; ".join(str(entry[2]) for entry in error.args[0]) or "no reason given"
         raise ValueError(f"{chain} is not accepted by OpenSSL: {why}") from None
-    return CertificateSpec(
-        chain, key, chain_pem, key_pem, _names(leaf), kind, leaf.not_valid_after_utc.timestamp()
-    )
+    end = leaf.not_valid_after_utc.timestamp()
+    return CertificateSpec(chain, key, chain_pem, key_pem, _names(leaf), kind, end, must_staple(leaf))
+
+
+def response_of(spec: CertificateSpec, file: str, text: str) -> OcspSpec:
+    """The spec of what was read at ``file``, for that certificate. Raises ValueError."""
+    return ocsp_of(file, text, spec.chain, certificates_of(spec.chain_pem, spec.chain))
 
 
 def expiry_warning(spec: CertificateSpec, now: float) -> str:
@@ -198,55 +226,6 @@ def expiry_warning(spec: CertificateSpec, now: float) -> str:
     if left < SOON:
         return f"{spec.chain} expires in {left / DAY:.0f} days"
     return ""
-
-
-def reread_listener(spec: TlsSpec, read: Callable[[str], str]) -> TlsSpec:
-    """``spec`` as its files say now; itself if they say the same. Raises ValueError."""
-    certificates = tuple(_reread(one, read) for one in spec.certificates)
-    pem = _reread_authorities(spec.client_ca, spec.client_ca_pem, read)
-    if certificates == spec.certificates and pem == spec.client_ca_pem:
-        return spec
-    return TlsSpec(certificates, spec.client_ca, pem, spec.client_auth, spec.min_version, spec.unknown_name)
-
-
-def reread_backend(spec: BackendTlsSpec, read: Callable[[str], str]) -> BackendTlsSpec:
-    """The same for a backend."""
-    pem = _reread_authorities(spec.ca, spec.ca_pem, read)
-    mine = None if spec.client_certificate is None else _reread(spec.client_certificate, read)
-    if pem == spec.ca_pem and mine == spec.client_certificate:
-        return spec
-    return BackendTlsSpec(spec.ca, pem, spec.server_name, mine, spec.verify)
-
-
-def _reread(spec: CertificateSpec, read: Callable[[str], str]) -> CertificateSpec:
-    chain_pem, key_pem = read(spec.chain), read(spec.key)
-    fresh = spec
-    if chain_pem != spec.chain_pem or key_pem != spec.key_pem:
-        fresh = certificate_of(spec.chain, spec.key, chain_pem, key_pem)
-    return _with_clients(fresh, spec.client_ca, _reread_authorities(spec.client_ca, spec.client_ca_pem, read))
-
-
-def _reread_authorities(file: str | None, known: str, read: Callable[[str], str]) -> str:
-    if file is None:
-        return ""
-    text = read(file)
-    if text != known:
-        certificates_of(text, file)
-    return text
-
-
-def _with_clients(spec: CertificateSpec, authorities: str | None, pem: str) -> CertificateSpec:
-    return CertificateSpec(
-        spec.chain,
-        spec.key,
-        spec.chain_pem,
-        spec.key_pem,
-        spec.names,
-        spec.kind,
-        spec.not_after,
-        authorities,
-        pem,
-    )
 
 
 def _kind(leaf: x509.Certificate, chain: str) -> str:

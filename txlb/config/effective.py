@@ -133,7 +133,13 @@ def _tls(spec: TlsSpec | None) -> dict[str, Any] | None:
         return None
     return {
         "certificates": [
-            {"chain": one.chain, "key": one.key, "client_ca": one.client_ca} for one in spec.certificates
+            {
+                "chain": one.chain,
+                "key": one.key,
+                "client_ca": one.client_ca,
+                "ocsp": None if one.ocsp is None else one.ocsp.path,
+            }
+            for one in spec.certificates
         ],
         "client_ca": spec.client_ca,
         "client_auth": spec.client_auth,

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from txlb.config import addresses
-from txlb.config.certificates import PemFiles
+from txlb.config.certificates import TlsFiles
 from txlb.config.crosschecks import Examination, draft_of, draft_of_data
 from txlb.config.document import Document
 from txlb.config.entries import Backend, Listener, RoutingRule
@@ -114,7 +114,7 @@ def _validate(document: Document, base: Path, further: Further = _nothing) -> Lo
     findings += examination.errors
     responses = _error_responses(configuration, document.data, base, findings)
     secret = _secret(configuration, base, findings)
-    files = PemFiles(base)
+    files = TlsFiles(base)
     listener_tls, backend_tls = _tls(configuration, files)
     findings += files.errors
     problems = document.located(findings)
@@ -139,7 +139,7 @@ def _validate(document: Document, base: Path, further: Further = _nothing) -> Lo
 
 
 def _tls(
-    configuration: Configuration | None, files: PemFiles
+    configuration: Configuration | None, files: TlsFiles
 ) -> tuple[dict[str, TlsSpec], dict[str, BackendTlsSpec]]:
     """What the files say that listeners and backends name, by id."""
     listeners: dict[str, TlsSpec] = {}

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from txlb.config.certificates import PemFiles
+from txlb.config.certificates import TlsFiles
 from txlb.config.consistency import backend_data, rule_data
 from txlb.config.entries import Backend, RoutingRule
 from txlb.config.load import backend_spec, rule_spec
@@ -90,7 +90,7 @@ def _backend(valid: Backend, file: Snapshot, folder: Path) -> BackendSpec:
     spec = backend_spec(valid)
     if valid.tls is None:
         return spec
-    files = PemFiles(folder)
+    files = TlsFiles(folder)
     tls = files.backend(valid.tls, ("tls",))
     if files.errors:
         raise ConfigError(said(finding.path, finding.message) for finding in files.errors)

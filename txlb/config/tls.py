@@ -30,6 +30,11 @@ class Certificate(KeyPair):
         "CA certificates for clients that ask for one of its names; `null` = as the listener says.",
         "ca.pem",
     )
+    ocsp: Annotated[str | None, nullable(kinds.FILE)] = key(
+        None,
+        "OCSP response (DER) to staple for clients that ask for it, while it holds; `null` = none.",
+        "example.com.ocsp",
+    )
 
 
 class Tls(Section):

@@ -7,7 +7,8 @@ Rules:
 * What changed and is valid becomes the next generation, by itself. What is broken, or does not fit together
   (a chain and its key are seldom replaced at one stroke), leaves the old in force; it is said once
   per cause, and tried again.
-* A certificate that ends within two weeks is told daily.
+* A certificate that ends within two weeks is told daily, and so is an OCSP response that is not, or soon will
+  not be, stapled.
 * Texts name files, never what is in them.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,9 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from txlb.config.certificates import expiry_warning, read_text, reread_backend, reread_listener
+from txlb.config.certificates import expiry_warning, read_text
+from txlb.config.ocsp import stapling_warning
+from txlb.config.renewal import reread_backend, reread_listener
 from txlb.core.model import BackendTlsSpec, CertificateSpec, Snapshot
 
 EVERY = 5.0
@@ -34,7 +38,7 @@ Reread = tuple[Snapshot, list[str]]
 
 
 def reread(snapshot: Snapshot) -> Reread:
-    """``snapshot`` as its PEM files say now (itself if nothing changed), and what is wrong with them."""
+    """``snapshot`` as its files say now (itself if nothing changed), and what is wrong with them."""
     texts: dict[str, str | ValueError] = {}
     backends: dict[int, BackendTlsSpec] = {}  # by identity: thousands of backends may share a spec
     problems: dict[str, None] = {}
@@ -50,16 +54,19 @@ def reread(snapshot: Snapshot) -> Reread:
             raise text
         return text
 
+    def tell(problem: str) -> None:
+        problems[problem] = None
+
     def fresh(spec: Any, again: Callable[[Any, Callable[[str], str]], Any]) -> Any:
         try:
             return again(spec, read)
         except ValueError as error:
-            problems[str(error)] = None
+            tell(f"{error}; what was read before stays in force")
             return spec
 
     listeners = []
     for listener in snapshot.listeners:
-        tls = None if listener.tls is None else fresh(listener.tls, reread_listener)
+        tls = None if listener.tls is None else fresh(listener.tls, partial(reread_listener, tell=tell))
         listeners.append(listener if tls is listener.tls else replace(listener, tls=tls))
     changed = []
     for backend in snapshot.backends:
@@ -91,8 +98,19 @@ def certificates_in(snapshot: Snapshot) -> Iterator[CertificateSpec]:
             yield mine
 
 
+def stapled_in(snapshot: Snapshot) -> Iterator[CertificateSpec]:
+    """Every certificate of a listener with every response that is stapled with it, once."""
+    seen: set[tuple[str, str | None]] = set()
+    for listener in snapshot.listeners:
+        for one in () if listener.tls is None else listener.tls.certificates:
+            both = one.chain, None if one.ocsp is None else one.ocsp.path
+            if both not in seen:
+                seen.add(both)
+                yield one
+
+
 def names_files(snapshot: Snapshot) -> bool:
-    """Some of it comes from PEM files."""
+    """Some of it comes from files of TLS."""
     return any(one.tls is not None for one in snapshot.listeners) or any(
         one.tls is not None for one in snapshot.backends
     )
@@ -141,15 +159,20 @@ class CertificateWatch:
         if problems != self._problems:
             self._problems = problems
             for problem in problems:
-                self.log.error("{problem}; what was read before stays in force", problem=problem)
+                self.log.error("{problem}", problem=problem)
         if changed is not snapshot and await self._amend(lambda now: reread(now)[0]):
             self.log.info("certificates changed; generation {n}", n=self._snapshot().generation)
         self._warn_of_ends()
 
     def _warn_of_ends(self) -> None:
         now = self._clock()
-        for one in certificates_in(self._snapshot()):
-            warning = expiry_warning(one, now)
-            if warning and now - self._told.get(one.chain, 0.0) >= DAY:
-                self._told[one.chain] = now
-                self.log.warn("{warning}", warning=warning)
+        snapshot = self._snapshot()
+        for one in certificates_in(snapshot):
+            self._warn(one.chain, expiry_warning(one, now), now)
+        for one in stapled_in(snapshot):
+            self._warn(f"{one.chain} {one.ocsp and one.ocsp.path}", stapling_warning(one, now), now)
+
+    def _warn(self, about: str, warning: str, now: float) -> None:
+        if warning and now - self._told.get(about, 0.0) >= DAY:
+            self._told[about] = now
+            self.log.warn("{warning}", warning=warning)

@@ -144,6 +144,20 @@ class UdpSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class OcspSpec:
+    """The OCSP response that is stapled with a certificate: where it is, and what was read there."""
+
+    path: str
+    der: str = field(default="", repr=False)  # its bytes as Latin-1; "" = what is there does not fit
+    begins: float = 0.0  # POSIX time
+    ends: float = 0.0
+
+    def is_current(self, now: float) -> bool:
+        """Whether it may be shown at ``now`` (POSIX time)."""
+        return self.begins <= now < self.ends
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateSpec:
     """A certificate, its chain and its key: the paths, and what was read there.
 
@@ -157,8 +171,10 @@ class CertificateSpec:
     names: tuple[str, ...] = ()  # lower case; "*.example.com" = one label
     kind: str = "rsa"  # rsa | ec | ed25519: the type of its key
     not_after: float = 0.0  # POSIX time
+    must_staple: bool = False  # it asks clients to refuse it without an OCSP response
     client_ca: str | None = None  # path; None = as the listener says
     client_ca_pem: str = field(default="", repr=False)
+    ocsp: OcspSpec | None = None  # None = nothing is stapled
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from txlb.core.model import (
     IdleConnectionsSpec,
     LimitsSpec,
     ListenerSpec,
+    OcspSpec,
     OwnCheckSpec,
     RetriesSpec,
     RuleSpec,
@@ -217,7 +218,8 @@ def _backend_tls(row: dict[str, Any]) -> BackendTlsSpec:
 
 
 def _certificate(row: dict[str, Any]) -> CertificateSpec:
-    return CertificateSpec(**_tuples(row))
+    ocsp = row["ocsp"]
+    return CertificateSpec(**{**_tuples(row), "ocsp": None if ocsp is None else OcspSpec(**ocsp)})
 
 
 def _backend(row: list[Any], checks: list[OwnCheckSpec], shared: list[BackendTlsSpec]) -> BackendSpec:

@@ -5,7 +5,7 @@ Rules:
 * An IPv4 client of a dual-stack socket has its IPv4 address; one of a UNIX socket has none: it is ``unix:``,
   port 0.
 * With TLS the protocol comes after the handshake (`txlb.forwarding.secure`); another generation of
-  certificates is for connections that come after it.
+  certificates is for connections that come after it. Another response to staple is not one.
 * With `sni` the ClientHello is read first, and only read; what was read goes to the protocol as if it
   had just come.
 """
@@ -61,7 +61,7 @@ class StreamListener(Listener):
         self.crowd.limit = snapshot.limits.tls_handshakes
         if spec.tls is None:
             self.tls = None
-        elif self.tls is None or self.tls.spec != spec.tls:
+        elif self.tls is None or not self.tls.takes(spec.tls):
             self.tls = ServerTls(spec.tls, spec.id, spec.protocol == "http")
 
     def plain_answer(self) -> bytes:

@@ -12,6 +12,7 @@ Rules:
   realm: elsewhere none are offered, and one that is shown there all the same ends the handshake, since
   OpenSSL looks sessions up before it asks for the name.
 * Tickets live in their context: another generation of a listener's certificates knows none of the old ones.
+* What is stapled (`txlb.net.stapling`) belongs to a context, and is exchanged in it.
 * An ALPN offer is answered with ``http/1.1`` where that is spoken, else not at all; it ends no handshake.
 """
 
@@ -19,15 +20,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 
-from txlb.core.model import CertificateSpec, TlsSpec
+from txlb.core.model import CertificateSpec, OcspSpec, TlsSpec
 from txlb.net.openssl import restrict_groups
+from txlb.net.stapling import Stapling
 from txlb.net.tls import Handshake
 
 CIPHERS: Final = (
@@ -69,10 +73,14 @@ class ServerTls:
     base: Any
     names: dict[str, tuple[Any, int]]  # context and realm by server name
     default: tuple[Any, int]
+    staplings: list[tuple[tuple[int, ...], Stapling]]  # and the places of their certificates in the spec
+    clock: Callable[[], float]
 
-    def __init__(self, spec: TlsSpec, label: str, http: bool) -> None:
+    def __init__(self, spec: TlsSpec, label: str, http: bool, clock: Callable[[], float] = time.time) -> None:
         """``label`` keeps sessions apart from those of other listeners. Raises SSL.Error or ValueError."""
         self.spec = spec
+        self.staplings = []
+        self.clock = clock
         self.realms = []
         realm_of = [self._realm(one) for one in spec.certificates]
         public = [realm.number for realm in self.realms if not realm.ca]
@@ -89,14 +97,25 @@ class ServerTls:
         for group_of in [default, *map(tuple, by_name.values())]:
             if group_of not in contexts:
                 realm = self.realms[realm_of[group_of[0]]]
-                contexts[group_of] = self._context(
-                    [spec.certificates[one] for one in group_of], realm, label, http
-                )
+                members = [spec.certificates[one] for one in group_of]
+                contexts[group_of] = self._context(members, realm, label, http)
+                self._staple(contexts[group_of], group_of, members)
         self.names = {name: (contexts[tuple(group)], realm_of[group[0]]) for name, group in by_name.items()}
         self.default = (contexts[default], realm_of[0])
         self.base = contexts[default]
         self.base.set_tlsext_servername_callback(self._chosen)
         self.nobody = SSL.Context(SSL.TLS_METHOD)
+
+    def takes(self, spec: TlsSpec) -> bool:
+        """Go on by ``spec`` if it differs in the contents of responses at most; False: it needs another."""
+        if spec == self.spec:
+            return True
+        if _without_responses(spec) != _without_responses(self.spec):
+            return False
+        self.spec = spec
+        for places, stapling in self.staplings:
+            stapling.renew([spec.certificates[one] for one in places])
+        return True
 
     def connection(self, sock: Any) -> Any:
         """An OpenSSL connection for a client that was accepted."""
@@ -140,6 +159,12 @@ class ServerTls:
                 context.load_client_ca(path.encode())
             context.set_verify(realm.verify)
         return context
+
+    def _staple(self, context: Any, places: tuple[int, ...], certificates: Sequence[CertificateSpec]) -> None:
+        if any(one.ocsp is not None for one in certificates):
+            stapling = Stapling(certificates, self.clock)
+            self.staplings.append((places, stapling))
+            context.set_ocsp_server_callback(stapling.response)
 
     def _find(self, name: str) -> tuple[Any, int] | None:
         found = self.names.get(name)
@@ -203,6 +228,13 @@ def as_file(text: str) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
+
+
+def _without_responses(spec: TlsSpec) -> TlsSpec:
+    certificates = [
+        one if one.ocsp is None else replace(one, ocsp=OcspSpec(one.ocsp.path)) for one in spec.certificates
+    ]
+    return replace(spec, certificates=tuple(certificates))
 
 
 def _has_session(tls: Any) -> bool:

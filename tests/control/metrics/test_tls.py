@@ -1,4 +1,4 @@
-"""`txlb.control.metrics.tls`: handshakes of listeners that have TLS, and until when certificates are good."""
+"""`txlb.control.metrics.tls`: handshakes of listeners that have TLS, until when certificates are good."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from support.metrics import Rows
+from support.ocsp import stapled
 from support.tls import Authority, spec_of
 
 from txlb.control.metrics.tls import tls
-from txlb.core.model import ListenerSpec
+from txlb.core.model import ListenerSpec, OcspSpec
 from txlb.core.scoreboard import LISTENER, Columns
 
 
@@ -21,7 +22,13 @@ def samples(tmp_path: Path) -> dict[tuple[Any, ...], float]:
     pair = Authority(tmp_path).certificate("a.example", label="a")
     rows = Rows()
     plain = rows.picture()
-    secure = ListenerSpec("secure", (), tls=spec_of(pair))
+    authority = Authority(tmp_path, "other")
+    with_response = stapled(authority.certificate("b.example", label="b"), authority)
+    misfit = stapled(authority.certificate("c.example", label="c"), authority)
+    tls_of = spec_of(pair, with_response, misfit)
+    *others, last = tls_of.certificates
+    without = replace(last, ocsp=OcspSpec(misfit["ocsp"]))
+    secure = ListenerSpec("secure", (), tls=replace(tls_of, certificates=(*others, without)))
     snapshot = replace(plain.snapshot, listeners=(*plain.snapshot.listeners, secure))
     columns = Columns.for_snapshot(snapshot)
     base = columns.listeners["secure"]
@@ -39,6 +46,12 @@ def samples(tmp_path: Path) -> dict[tuple[Any, ...], float]:
 def test_handshakes_of_listeners_with_tls_only(samples: dict[tuple[Any, ...], float]) -> None:
     found = {key[1:]: value for key, value in samples.items() if key[0] == "txlb_tls_handshakes_total"}
     assert found == {("secure", "full"): 7, ("secure", "resumed"): 2}
+
+
+def test_how_long_responses_hold(samples: dict[tuple[Any, ...], float], tmp_path: Path) -> None:
+    found = {key[1]: value for key, value in samples.items() if key[0] == "txlb_ocsp_expiry_seconds"}
+    assert found.pop(str(tmp_path / "b.ocsp")) > 3600
+    assert found == {str(tmp_path / "c.ocsp"): 0.0}  # it does not fit
 
 
 def test_how_long_certificates_are_good_for(samples: dict[tuple[Any, ...], float], tmp_path: Path) -> None:

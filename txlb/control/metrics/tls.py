@@ -1,4 +1,4 @@
-"""Metrics of TLS: handshakes of listeners that have it, and how long certificates are still good for."""
+"""Metrics of TLS: handshakes of listeners that have it, how long certificates and OCSP responses hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from txlb.control.certificates import certificates_in
+from txlb.control.certificates import certificates_in, stapled_in
 from txlb.control.metrics.picture import Picture
 from txlb.core.scoreboard import LISTENER
 
@@ -28,4 +28,14 @@ def tls(picture: Picture) -> Iterator[Metric]:
     ends = {one.chain: one.not_after for one in certificates_in(picture.snapshot)}
     for name, end in {**picture.own_certificates, **ends}.items():
         expiry.add_metric([name], end - now)
-    yield from (handshakes, expiry)
+    responses = GaugeMetricFamily(
+        "txlb_ocsp_expiry_seconds", "Until the OCSP response in this file ends", labels=["name"]
+    )
+    left: dict[str, float] = {}
+    for one in stapled_in(picture.snapshot):
+        if one.ocsp is not None:
+            end = one.ocsp.ends - now if one.ocsp.der else 0.0
+            left[one.ocsp.path] = min(end, left.get(one.ocsp.path, end))
+    for name, seconds in left.items():
+        responses.add_metric([name], seconds)
+    yield from (handshakes, expiry, responses)
