@@ -227,11 +227,13 @@ def test_out_of_its_time_it_is_a_warning(
     assert warning.endswith(": nothing is stapled")
 
 
-def test_the_responders_certificate_may_end_it_earlier(authority: Authority, pair: dict[str, str]) -> None:
+def test_the_responders_certificate_may_make_it_shorter(authority: Authority, pair: dict[str, str]) -> None:
     whole = read(pair, delegate(authority).response(pair, ends=8 * HOUR))
     short = read(pair, delegate(authority, ends=2 * HOUR).response(pair, ends=8 * HOUR))
     assert whole.ends - whole.begins == 9 * 3600
     assert short.ends - short.begins < 4 * 3600
+    late = read(pair, delegate(authority, begins=HOUR).response(pair, ends=8 * HOUR))
+    assert late.ends - late.begins < 8 * 3600
 
 
 def test_it_is_current_from_its_beginning_to_before_its_end() -> None:

@@ -107,3 +107,14 @@ def test_unless_it_demands_one(authority: Authority) -> None:
     fresh, said = again(spec)
     assert (fresh.certificates[0].names, said) == (("b.example",), [])
     assert response_in(fresh.certificates[0]).der
+
+
+def test_who_may_come_in_does_not_wait_for_it(authority: Authority, tmp_path: Path) -> None:
+    clients = Authority(tmp_path, "clients")
+    pair = stapled(demanding(authority, "a.example", "a"), authority)
+    spec = spec_of({**pair, "client_ca": clients.path})
+    demanding(authority, "b.example", "a")
+    Authority(tmp_path, "clients")
+    fresh, said = again(spec)
+    assert (fresh.certificates[0].names, len(said)) == (("a.example",), 1)
+    assert fresh.certificates[0].client_ca_pem == Path(clients.path).read_text()

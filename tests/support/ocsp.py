@@ -54,10 +54,15 @@ def tampered(data: bytes) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1])
 
 
-def delegate(authority: Authority, may_sign: bool = True, ends: timedelta = 24 * HOUR) -> Responder:
+def delegate(
+    authority: Authority,
+    may_sign: bool = True,
+    begins: timedelta = -48 * HOUR,
+    ends: timedelta = 24 * HOUR,
+) -> Responder:
     """A responder with a certificate of its own from ``authority``."""
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = blank("responder", key, authority, ends)
+    builder = blank("responder", key, authority, begins, ends)
     usage = ExtendedKeyUsageOID.OCSP_SIGNING if may_sign else ExtendedKeyUsageOID.SERVER_AUTH
     builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     return Responder(authority, builder.sign(key_of(authority), hashes.SHA256()), key)
@@ -73,7 +78,7 @@ def signed(
     authority: Authority, name: str, key: Any, label: str, *more: x509.ExtensionType
 ) -> dict[str, str]:
     """The files of a certificate for ``key`` with ``more`` extensions; its issuer is in the chain."""
-    builder = blank(name, key, authority, 24 * 30 * HOUR)
+    builder = blank(name, key, authority, -48 * HOUR, 24 * 30 * HOUR)
     builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
     for extension in more:
         builder = builder.add_extension(extension, critical=False)
@@ -86,14 +91,16 @@ def signed(
     return with_issuer({"chain": str(chain), "key": str(secret)}, authority)
 
 
-def blank(name: str, key: Any, authority: Authority, ends: timedelta) -> x509.CertificateBuilder:
+def blank(
+    name: str, key: Any, authority: Authority, begins: timedelta, ends: timedelta
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC).replace(microsecond=0)
     return x509.CertificateBuilder(
         x509.load_pem_x509_certificate(authority.ca.cert_pem.bytes()).subject,
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
         key.public_key(),
         x509.random_serial_number(),
-        now - 48 * HOUR,
+        now + begins,
         now + ends,
     )
 
