@@ -20,7 +20,7 @@ import pytest
 import pytest_twisted
 from support.http import get, get_now
 from support.ports import free_port
-from support.processes import Program, child_environment, pause, python, twistd
+from support.processes import Program, accepts, child_environment, pause, python, twistd
 from twisted.internet.defer import Deferred, gatherResults
 
 import txlb
@@ -312,6 +312,21 @@ async def test_a_second_signal_ends_at_once(configured: Configured, balancer: An
     assert program.returncode is None
     program.send_signal(signal.SIGTERM)
     assert await program.ended(5.0) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_second_signal_ends_what_waits_for_a_thread_only(configured: Configured, balancer: Any):
+    program = await balancer()
+    os.mkfifo(configured.path.with_name("page"))  # to read it is to wait for ever
+    configured.write(error_responses={"503": {"file": "page"}})
+    program.send_signal(signal.SIGHUP)
+    await pause(0.5)
+    program.send_signal(signal.SIGTERM)
+    await until(lambda: not accepts(configured.admin), program)
+    await pause(0.5)
+    assert program.returncode is None
+    program.send_signal(signal.SIGTERM)
+    assert await program.ended(5.0) == 1
 
 
 @pytest_twisted.ensureDeferred

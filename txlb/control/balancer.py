@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import signal
 import sys
@@ -90,6 +91,7 @@ class LoadBalancer(Service):
         self._started = started
         self._bound = False
         self._asked_at: float | None = None
+        self._stopped = False
 
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
@@ -162,6 +164,7 @@ class LoadBalancer(Service):
             for port in self._ports:
                 await port.stop()
             self.node.close()
+            self._stopped = True
 
     def _serving(self, _: None) -> None:
         snapshot = self.node.snapshot
@@ -210,8 +213,14 @@ class LoadBalancer(Service):
     def _install_signals(self) -> None:
         """Ours instead of the reactor's, which has twistd die by the signal and not exit with 0."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._reactor.callFromThread(self._asked_to_end))
+            signal.signal(number, self._signalled)
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.hang_up))
+
+    def _signalled(self, *_: object) -> None:
+        late = self._stopped and self._asked_at is not None
+        if late and self._reactor.seconds() - self._asked_at > SAME_SIGNAL:
+            os._exit(1)  # the loop is over, but a thread (a name looked up, a hung disk) is not
+        self._reactor.callFromThread(self._asked_to_end)
 
     def _asked_to_end(self) -> None:
         now = self._reactor.seconds()
