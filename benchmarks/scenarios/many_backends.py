@@ -20,6 +20,7 @@ from ..starters import HAPROXY_ALGORITHMS, start_contender
 
 FEW, MANY = 10, 10_000
 MANY_IF_QUICK = 200
+MET = 5.0  # seconds in which each of the backends is met, by chance too
 BY_KEY = ("consistent_hash",)  # their load is of many keys
 ABLE = ("txlb", "txlb-pure", "haproxy")
 
@@ -71,7 +72,7 @@ def one_algorithm(bench: Bench, title: str, proxies: Sequence[str], algorithm: s
         def load(label: str, seconds: float = bench.seconds) -> LoadResult:
             return run_wrk(there[label].port, request, seconds, bench.connections, workshop.load_cpus)
 
-        warm_up(bench, there, load, at_least=1.0)  # long enough that each of the backends was met
+        warm_up(bench, there, load, at_least=MET)
         series = in_turn(list(there), bench.pairs, lambda label: measured(there[label], lambda: load(label)))
         finish(bench, workshop, there.values())
     return series

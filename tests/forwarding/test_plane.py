@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from txlb.core.model import (
 from txlb.core.scoreboard import BACKEND, LISTENER, RULE, WORKER, Columns
 from txlb.core.standing import Standing
 from txlb.forwarding.client import BackendProtocol
+from txlb.forwarding.descriptors import RESERVED
 from txlb.forwarding.plane import ForwardingPlane
 
 WIDTH = 1 << 17
@@ -395,6 +397,37 @@ async def test_idle_connections_follow_their_settings(scene: Scene) -> None:
     backend = await scene.served(scene.client())
     assert not backend.ending
     await scene.until(lambda: backend.ending)
+
+
+@pytest_twisted.ensureDeferred
+async def test_idle_connections_make_room_for_clients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = RESERVED + 64  # half of 60 for clients, half for backends
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (files, files))
+    scene = Scene(tmp_path / "access.log")
+    try:
+        for index in range(2):
+            scene.apply(rules=(RuleSpec("rule", (f"b{index}",)),))
+            clients = [scene.client(get()) for _ in range(20)]
+            peers = scene.origins[index].peers
+            await scene.until(lambda peers=peers: sum(bool(peer.data) for peer in peers) == 20)
+            for peer in peers:
+                peer.take()
+                peer.send(ok(b"x"))
+            await scene.until(lambda clients=clients: all(client.data for client in clients))
+            for client in clients:
+                client.close()
+        idle = [peer for origin in scene.origins for peer in origin.peers]
+        await scene.ticks()
+        assert not any(peer.ending for peer in idle), "clients leave room for more than half"
+        for _ in range(15):
+            scene.client()
+        await scene.until(lambda: sum(bool(peer.ending) for peer in idle) == 10)
+        await scene.ticks()
+        assert [sum(bool(peer.ending) for peer in origin.peers) for origin in scene.origins] == [5, 5]
+    finally:
+        scene.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -7,6 +7,8 @@ Rules:
 * Pipes, in which the kernel moves bulk, have two each: a sixteenth, `MOST_PIPES` at most. Without one bytes
   are copied.
 * Of the rest clients get half, or what ``limits.max_connections`` says; backends get the other half.
+* What clients leave unused may hold idle connections to backends, too (`Share.idle`): each client is counted
+  twice, as it may need a backend, and an eighth stays free for those who come.
 """
 
 from __future__ import annotations
@@ -27,6 +29,11 @@ class Share:
     backends: int
     flows: int
     pipes: int
+    streams: int  # of clients and backends together
+
+    def idle(self, clients: int) -> int:
+        """Connections to backends that may be kept idle while so many clients are here."""
+        return max(self.backends, self.streams - self.streams // 8 - 2 * clients)
 
 
 def share(open_files: int, protocols: Collection[str], max_connections: int | None) -> Share:
@@ -43,4 +50,4 @@ def share(open_files: int, protocols: Collection[str], max_connections: int | No
     backends = max(LEAST, streams - clients)
     if max_connections is not None:
         clients = min(max_connections, 2 * clients)
-    return Share(clients, backends, flows, pipes)
+    return Share(clients, backends, flows, pipes, streams)

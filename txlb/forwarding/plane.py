@@ -56,6 +56,7 @@ from txlb.net.timers import TICK
 from txlb.net.tls_origin import TlsOrigin, client_context
 
 MOVES = 16  # exchanges moved away from a backend per step
+GIVEN_UP = 1000  # idle connections to backends a tick, to make room for clients
 Report = Callable[[list[tuple[str, str]]], None]
 VERSIONS = {None: 0, "v1": 1, "v2": 2}  # of PROXY headers
 FOREVER = float("inf")
@@ -85,9 +86,9 @@ class ForwardingPlane:
         self._hosted = HostedLoop(reactor)
         self._loop = self._hosted.loop
         self._open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        part = share(self._open_files, (), None)
-        self._gate = Gate(self._loop, part.clients)
-        self._origins = Origins(self._loop, part.backends)
+        self._share = share(self._open_files, (), None)
+        self._gate = Gate(self._loop, self._share.clients)
+        self._origins = Origins(self._loop, self._share.backends)
         self._board = Board(row)
         self._slices = Slices(reactor)
         self._rebuilds = Rebuilds(reactor, self._slices)
@@ -116,11 +117,10 @@ class ForwardingPlane:
         """Make ``snapshot`` the configuration in force."""
         self._snapshot = snapshot
         protocols = {listener.protocol for listener in snapshot.listeners}
-        part = share(self._open_files, protocols, snapshot.limits.max_connections)
+        part = self._share = share(self._open_files, protocols, snapshot.limits.max_connections)
         self._gate.set_limit(part.clients)
         self._gate.flow_limit = part.flows
         self._loop.pipes.set_limit(part.pipes)
-        self._origins.idle.total_limit = part.backends
         self._apply_log(snapshot.access_log)
         self._apply_origins(snapshot)
         self._apply_backends(snapshot)
@@ -318,6 +318,15 @@ class ForwardingPlane:
         if self._access_log is not None:
             self._access_log.reopen()
 
+    def _make_room(self) -> None:
+        """The more clients, the fewer idle connections to backends."""
+        idle = self._origins.idle
+        idle.total_limit = self._share.idle(self._gate.open)
+        excess = idle.total - idle.total_limit
+        if excess > 0:
+            idle.give_up(min(excess, GIVEN_UP), list(self._backends.values()))
+            self._loop.run_deferred()
+
     def _tick(self) -> None:
         now = time.monotonic()
         if self._next_tick:
@@ -339,6 +348,7 @@ class ForwardingPlane:
             if problem:
                 self.log.error("{problem}", problem=problem)
         self._end_drains(now)
+        self._make_room()
         self._tell_failures()
         if self._stopping is not None:
             self._check_stopped(now)

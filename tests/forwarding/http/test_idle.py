@@ -72,6 +72,31 @@ def test_no_more_wait_than_the_limit_in_all() -> None:
         assert here.sources.idle.total == 2
 
 
+def test_each_backend_in_turn_gives_up_the_one_that_was_used_longest_ago() -> None:
+    with stage(backends=2) as here:
+        for client in [here.client() for _ in range(4)]:
+            client.send(get())
+            here.net.settle()
+        there = [origin.peers for origin in here.origins]
+        for peer in [peer for peers in there for peer in peers]:
+            peer.send(ok(b"x"))
+            here.net.settle()
+        idle = here.sources.idle
+        assert [backend.idle for backend in here.backends] == [2, 2]
+
+        def give_up(count: int) -> list[list[bool]]:
+            idle.give_up(count, here.backends)
+            here.net.settle()
+            return [open_ones(peers) for peers in there]
+
+        first = give_up(1)
+        assert sorted(first) == [[False, True], [True, True]]
+        assert give_up(1) == [[False, True], [False, True]]
+        assert give_up(9) == [[False, False], [False, False]], "one of each at a time"
+        assert idle.total == 0
+        assert give_up(1) == [[False, False], [False, False]]
+
+
 def test_who_waited_too_long_is_closed() -> None:
     with stage() as here:
         here.sources.idle.idle_timeout = 10.0

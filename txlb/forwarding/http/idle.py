@@ -4,7 +4,8 @@ Rules:
 
 * The connection used last is reused first (it is the least likely to be stale).
 * At most ``max_per_backend`` wait per backend and ``total_limit`` per worker; beyond that a connection is
-  closed when its exchange ends.
+  closed when its exchange ends. When that limit falls, `give_up` closes one per backend in turn, the one
+  used longest ago.
 * One that waited ``idle_timeout`` is closed, unless its backend had traffic within that time and has no
   more than ``min_per_backend`` waiting.
 * None is kept to a backend that drains.
@@ -34,6 +35,7 @@ class IdleConnections(IdleStore):
     max_per_backend: int
     idle_timeout: float
     own: set[BackendConnection]  # those kept for one client
+    turn: int  # which backend gave one up last
 
     def __init__(self, loop: Loop, total_limit: int) -> None:
         super().__init__(loop)
@@ -43,6 +45,7 @@ class IdleConnections(IdleStore):
         self.max_per_backend = 1000
         self.idle_timeout = 60.0
         self.own = set()
+        self.turn = 0
 
     def take(self, backend: Backend) -> BackendConnection | None:
         """The connection to ``backend`` that was used last; None if there is none."""
@@ -149,6 +152,18 @@ class IdleConnections(IdleStore):
         for connection in self.waiting(backend):
             self.remove(connection)
             connection.abort()
+
+    def give_up(self, count: int, backends: list[Backend]) -> None:
+        """Close so many, but at most one of each of ``backends``."""
+        for _ in range(len(backends)):
+            if count <= 0:
+                break
+            self.turn = (self.turn + 1) % len(backends)
+            waiting = self.waiting(backends[self.turn])
+            if waiting:
+                self.remove(waiting[-1])
+                waiting[-1].abort()
+                count -= 1
 
     def client_left(self, client: ClientSide) -> None:
         """Close what was kept for it alone."""
