@@ -111,6 +111,24 @@ class Counting(Watcher):
         self.told += 1
 
 
+def test_siblings_have_one_limit_together() -> None:
+    it = backend("A", max_connections=3)
+    it.active_connections = 1
+    it.fold(1)
+    assert not it.is_full() and it.max_connections == 3
+    it.fold(2)
+    assert it.is_full() and it.max_connections == 3
+    it.fold(5)  # a burst passed it
+    assert it.is_full() and it.limit == 0
+    it.update(it.host, it.address, it.port, 1, 7)
+    assert not it.is_full() and it.limit == 2
+    it.fold(0)
+    assert it.limit == 7
+    it.fold(9)
+    it.update(it.host, it.address, it.port, 1, None)
+    assert it.limit == UNLIMITED and it.max_connections is None
+
+
 def test_watchers_are_told_when_a_load_falls_and_only_then() -> None:
     one, watcher = backend("A"), Counting()
     one.watchers.append(watcher)

@@ -102,3 +102,13 @@ def test_the_cookie_is_valid_where_the_rule_is() -> None:
     affinity.set_members([backend])
     assert b"; Path=/shop; " in affinity.fields_for(backend, False)
     assert affinity_of(RuleSpec("r", ("a",)), SNAPSHOT.secret) is None
+
+
+def test_whoever_is_limited_or_weighed_is_looked_at(scene: Scene) -> None:
+    assert scene.rules.weighed == []
+    scene.backends["a"].update("h", "10.0.0.1", 80, 1, 5)
+    scene.apply(SNAPSHOT)
+    assert scene.rules.weighed == [scene.backends["a"]]
+    least = replace(SNAPSHOT.rules[1], algorithm=AlgorithmSpec("least_connections"))
+    scene.apply(replace(SNAPSHOT, rules=(SNAPSHOT.rules[0], least)))
+    assert scene.rules.weighed == [scene.backends["a"], scene.backends["b"]]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from support.balancer import Balancer, Nginx, children
-from support.origins import Origin, answering, echo, eventually
+from support.origins import Origin, Visit, answering, echo, eventually
 from support.ports import free_port
 from support.processes import find_tool
 from support.wire import Message, ok
@@ -55,6 +57,42 @@ def test_four_workers_all_serve_and_none_stays_behind(origin: Origin, start_bala
         everyone_pid = [balancer.program.pid, *pids]
         balancer.stop()
     assert not [pid for pid in everyone_pid if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_backends_limit_is_that_of_all_workers_together(origin: Origin, start_balancer: Start) -> None:
+    limit = 4
+    backend = {"id": "b", "host": "127.0.0.1", "port": origin.port, "max_connections": limit}
+    rules = [{"id": "all", "backends": ["b"], "retries": {"max": 0}}]
+    balancer = start_balancer([], workers=3, backends=[backend], routing_rules=rules)
+    go_on = threading.Event()
+
+    def script(visit: Visit) -> None:
+        while True:
+            message = visit.request()
+            if message.target == "/hold":
+                assert go_on.wait(50)
+            visit.send(echo(message))
+
+    def asked() -> set[int]:
+        statuses = set()
+        for _ in range(20):
+            with balancer.connect() as client:
+                statuses.add(client.ask("GET / HTTP/1.1\nHost: a").status)
+        return statuses
+
+    with origin.serving(script), ExitStack() as stack:
+        holders = [stack.enter_context(balancer.connect()) for _ in range(limit)]
+        for number, holder in enumerate(holders, 1):
+            holder.send(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+            eventually(lambda wanted=number: held(origin) == wanted, "the backend has the request")
+        eventually(lambda: asked() == {503}, "no worker has room any more")
+        go_on.set()
+        assert [holder.answer().status for holder in holders] == [200] * limit
+        eventually(lambda: asked() == {200}, "all workers have room again")
+
+
+def held(origin: Origin) -> int:
+    return [message.target for message in origin.requests].count("/hold")
 
 
 def test_whoever_serves_clients_goes_first(origin: Origin, start_balancer: Start) -> None:

@@ -102,7 +102,11 @@ class Backend(Section):
         1, "Its share of the traffic, relative to the others of a rule; 0 = no new traffic.", 3
     )
     max_connections: Annotated[int | None, nullable(whole(1, 10_000_000, "connections"))] = key(
-        None, "Most requests it gets at a time; others are chosen meanwhile. `null` = no limit.", 100
+        None,
+        "Most requests it gets at a time; others are chosen meanwhile. `null` = no limit. It is for all"
+        " workers together: they know of each other's within about a tenth of a second, and a burst may pass"
+        " it by what came in that time.",
+        100,
     )
     health_check_path: Annotated[str | None, nullable(kinds.TARGET)] = key(
         None, "It is checked by `GET` of this path. Left out: by connecting to it.", "/health"

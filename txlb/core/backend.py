@@ -12,7 +12,8 @@ Rules:
   (`txlb.core.suspicion`): not chosen before that time while another will do.
 * What raises doubt about a healthy backend enters it in ``suspects``, once until somebody takes it out.
 * Whoever orders backends by load is told at once when a load falls (`Watcher`); that it rose can be seen.
-* ``elsewhere`` counts the leases that sibling workers hold, as far as somebody tells us (`fold`).
+* ``elsewhere`` counts the leases that sibling workers hold, as far as somebody tells us (`fold`). They count
+  towards ``max_connections``, so siblings together pass it by no more than they took since that was told.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Backend(Answers):
         "id",
         "idle",
         "limit",
+        "most",
         "newest",
         "oldest",
         "port",
@@ -85,7 +87,8 @@ class Backend(Answers):
     port: int
     weight: int
     proxy_protocol: int  # version of the PROXY header that connections begin with; 0 = none
-    limit: int  # leases at a time; UNLIMITED = no limit
+    most: int  # leases at a time, of all workers together; UNLIMITED = no limit
+    limit: int  # what that leaves to this worker
     healthy: bool
     drained: bool
     drain_until: float  # monotonic seconds: who belongs to it may come till then; meaningless unless drained
@@ -126,7 +129,7 @@ class Backend(Answers):
         self.weight = weight
         self.proxy_protocol = 0
         self.secure = None
-        self.limit = UNLIMITED if max_connections is None else max_connections
+        self.most = self.limit = UNLIMITED if max_connections is None else max_connections
         self.healthy = True
         self.drained = False
         self.drain_until = 0.0
@@ -160,7 +163,7 @@ class Backend(Answers):
 
     @property
     def max_connections(self) -> int | None:
-        return None if self.limit == UNLIMITED else self.limit
+        return None if self.most == UNLIMITED else self.most
 
     @property
     def state(self) -> dict[str, object]:
@@ -180,8 +183,13 @@ class Backend(Answers):
         """Sibling workers hold so many leases now."""
         fell = elsewhere < self.elsewhere
         self.elsewhere = elsewhere
+        self._share()
         if fell:
             self.tell_watchers()
+
+    def _share(self) -> None:
+        if self.most != UNLIMITED:
+            self.limit = max(self.most - self.elsewhere, 0)
 
     def tell_watchers(self) -> None:
         for watcher in self.watchers:
@@ -195,7 +203,8 @@ class Backend(Answers):
         self.address = address
         self.port = port
         self.weight = weight
-        self.limit = UNLIMITED if max_connections is None else max_connections
+        self.most = self.limit = UNLIMITED if max_connections is None else max_connections
+        self._share()
 
     def trust(self) -> None:
         """Nothing is held against it any more."""

@@ -29,7 +29,7 @@ WHO: Final = {
     "P": "txlb refused to go on: a rule of the protocol or of the configuration",
     "R": "txlb lacked a resource",
     "I": "a fault in txlb itself",
-    "K": "txlb was told to stop",
+    "K": "the operator: txlb or the backend was told to stop",
 }
 PHASE: Final = {
     "-": "none, or any",
@@ -115,7 +115,11 @@ TERMINATIONS: Final = (
     Termination("PT", "tunnel_idle", "no byte in either direction for `timeouts.tunnel_idle`"),
     Termination("RC", "no_resources", "no descriptor, port or memory for a backend connection (503)"),
     Termination("I-", "internal_error", "an exception in txlb; its traceback is in the daemon's log"),
-    Termination("K-", "shutdown", "not finished within `timeouts.shutdown`"),
+    Termination(
+        "K-",
+        "shutdown",
+        "cut off: not finished within `timeouts.shutdown`, or by the deadline of its backend's drain",
+    ),
     Termination("--", "flow_idle", "a UDP flow that carried nothing for `timeouts.udp_idle`"),
     Termination("R-", "flow_evicted", "a UDP flow had to make room for another (`udp.max_flows`)"),
     Termination("SC", "connect_tls", "TLS to the backend failed, or its certificate is not valid (502)"),

@@ -24,7 +24,7 @@ Built = tuple[AlgorithmSpec, tuple[BackendSpec, ...], float, tuple[str | None, s
 
 
 class Rules:
-    """``pools`` by rule id; ``weighed``: the backends of rules whose algorithm weighs load."""
+    """``pools`` by rule id; ``weighed``: backends that are limited, or whose rule's algorithm weighs load."""
 
     def __init__(self, rebuilds: Rebuilds) -> None:
         self._rebuilds = rebuilds
@@ -45,8 +45,8 @@ class Rules:
             sticky = (rule.sticky, rule.path_prefix, snapshot.secret)
             built[rule.id] = (algorithm, tuple(specs[name] for name in names), rule.panic_threshold, sticky)
             members = [backends[name] for name in names]
-            if algorithm.name in WEIGH_LOAD:
-                weighed.update(dict.fromkeys(members))
+            loaded = algorithm.name in WEIGH_LOAD
+            weighed.update(dict.fromkeys(one for one in members if loaded or one.max_connections is not None))
             pool = self.pools.get(rule.id)
             if pool is None:
                 pool = Pool(rule.id, factory_for(algorithm, find_algorithm), [])

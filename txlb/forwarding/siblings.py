@@ -4,8 +4,8 @@ Rules:
 
 * A sweep begins with every tick unless one is under way; it runs in slices. So a count is one tick and one
   sweep old at most.
-* Only backends are read whose rule has an algorithm that weighs load (`txlb.core.algorithms.WEIGH_LOAD`),
-  and only what changed is passed on (`txlb.core.backend.Backend.fold`).
+* Only backends are read that have a ``max_connections``, or whose rule has an algorithm that weighs load
+  (`txlb.core.algorithms.WEIGH_LOAD`), and only what changed is passed on (`txlb.core.backend.Backend.fold`).
 * Who has no siblings does nothing at all.
 """
 
