@@ -191,6 +191,7 @@ def test_what_is_odd_but_works_is_a_warning() -> None:
         listeners:
           - {id: web, bind: "127.0.0.1:80", trusted: [0.0.0.0/0]}
           - {id: other, bind: "127.0.0.1:81"}
+          - {id: names, bind: "127.0.0.1:82", protocol: tcp, sni: true}
         backends:
           - {id: web-1, host: 10.0.0.1, port: 80, weight: 0}
           - {id: web-2, host: 10.0.0.2, port: 80}
@@ -201,9 +202,10 @@ def test_what_is_odd_but_works_is_a_warning() -> None:
     assert loaded(text).warnings == (
         "lb.yaml:2:47: listeners[0].trusted[0]: 0.0.0.0/0 believes what everybody says of their address",
         "lb.yaml:3:5: listeners[1]: no rule serves other: it answers 404",
-        "lb.yaml:6:5: backends[1]: no rule uses web-2",
-        "lb.yaml:8:34: routing_rules[0].backends: all of them have weight 0: it serves nobody",
-        "lb.yaml:9:54: routing_rules[1].backends: there are none: it serves nobody",
+        "lb.yaml:4:5: listeners[2]: no rule serves names: it refuses everybody",
+        "lb.yaml:7:5: backends[1]: no rule uses web-2",
+        "lb.yaml:9:34: routing_rules[0].backends: all of them have weight 0: it serves nobody",
+        "lb.yaml:10:54: routing_rules[1].backends: there are none: it serves nobody",
     )
     assert loaded(HEAD + "routing_rules: [{backends: [web-1, web-2]}]\n").warnings == ()
 

@@ -35,6 +35,7 @@ def test_choices_suggest_and_name_what_comes_later() -> None:
     assert refused(kind, "tcp") == "tcp is not supported yet"
     assert refused(kind, "HTTP") == "must be http or https, not 'HTTP' (did you mean http?)"
     assert refused(kind, 5) == "must be http or https, not 5"
+    assert refused(choice("1.2", "1.3"), 1.2) == 'must be text, in quotes: "1.2"'
 
 
 def test_nullable_kinds_have_a_word_for_nothing() -> None:

@@ -61,3 +61,9 @@ def test_a_secret_of_no_use_is_an_error(tmp_path: Path, content: str | None, mes
 def test_cookies_without_a_secret_are_warned_of() -> None:
     (warning,) = loaded(RULE % "true").warnings
     assert "without secret_file cookies mean nothing after a restart" in warning
+    tcp = """\
+        listeners: [{id: db, bind: "127.0.0.1:80", protocol: tcp}]
+        backends: [{id: a, host: 10.0.0.1, port: 80}]
+        routing_rules: [{listeners: [db], backends: [a], session_sticky: true}]
+    """
+    assert loaded(tcp).warnings == ()

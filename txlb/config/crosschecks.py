@@ -303,7 +303,8 @@ class Examination:
                 continue
             used.update(rule.backends)
             served.update(everywhere if rule.listeners is None else rule.listeners)
-            if rule.session_sticky is not None and draft.secret_file is None:
+            by_cookie = rule.listeners is None or set(rule.listeners) & set(everywhere)
+            if rule.session_sticky is not None and by_cookie and draft.secret_file is None:
                 self._warn(
                     ("routing_rules", item.index, "session_sticky"),
                     "without secret_file cookies mean nothing after a restart, or to another node",
@@ -315,8 +316,9 @@ class Examination:
             if one.id not in used:
                 self._warn(("backends", one.index), f"no rule uses {one.id}")
         for entry in draft.listeners:
-            if entry in http and entry.id not in served:
-                self._warn(("listeners", entry.index), f"no rule serves {entry.id}: it answers 404")
+            if entry.model is not None and (entry in http or entry.model.sni) and entry.id not in served:
+                what = "it refuses everybody" if entry.model.sni else "it answers 404"
+                self._warn(("listeners", entry.index), f"no rule serves {entry.id}: {what}")
             for index, network in enumerate(entry.model.trusted if entry.model is not None else ()):
                 if network.endswith("/0"):
                     path = ("listeners", entry.index, "trusted", index)

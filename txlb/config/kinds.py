@@ -88,6 +88,8 @@ def choice(*names: str, later: tuple[str, ...] = ()) -> Kind:
             return value
         if isinstance(value, str) and value in later:
             raise ValueError(f"{value} is not supported yet")
+        if isinstance(value, float) and str(value) in names:
+            raise ValueError(f'must be text, in quotes: "{value}"')
         near: list[str] = []
         if isinstance(value, str) and len(value) < 40:
             near = difflib.get_close_matches(value.lower(), [*names, *later], n=1, cutoff=0.6)
