@@ -114,7 +114,9 @@ def test_a_token_that_reads_may_only_read(checked: Checked, method: bytes):
         (b"POST", "Application/JSON; charset=utf-8", False, 0),
         (b"POST", "text/plain", True, 415),
         (b"POST", "application/x-www-form-urlencoded", True, 415),
-        (b"POST", "", False, 415),
+        (b"POST", "", False, 0),
+        (b"POST", "", True, 415),
+        (b"POST", "text/plain", False, 415),  # a form that is empty
         (b"PUT", "application/jsonx", True, 415),
         (b"PATCH", "multipart/form-data", True, 415),
         (b"DELETE", "", False, 0),

@@ -7,9 +7,9 @@ Rules, in this order; what they need of a request is known before its body:
   without a valid token. Without one everybody who can connect may do everything, which is why such an
   admin port binds to the loopback or a UNIX socket only.
 * A token that may only read: GET and HEAD, everything else 403.
-* A change has ``Content-Type: application/json`` (415), a DELETE without a body excepted: no form of a
-  web page can send that. Other methods are left to the routes, which say so (405), but
-  ``get`` is no method (400).
+* A change with a body has ``Content-Type: application/json`` (415): no form of a web page can send that.
+  Without a body it has this or none, a DELETE any: a form always has one, a page's script tells its Origin.
+  Other methods are left to the routes, which say so (405), but ``get`` is no method (400).
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ class Guard:
             return None
         if caller.role != WRITE:
             return Refusal(403, "this token may only read")
-        if method not in CHANGING or (method == b"DELETE" and not has_body):
-            return None
         types = headers.getRawHeaders("content-type") or ()
+        if method not in CHANGING or (not has_body and (method == b"DELETE" or not types)):
+            return None
         if len(types) != 1 or types[0].partition(";")[0].strip().lower() != "application/json":
             return Refusal(415, "a change needs Content-Type: application/json")
         return None
