@@ -3,6 +3,7 @@
 ``headers`` sends a field of an endless head once a second, ``body`` a byte of a long body, ``read`` takes a
 few bytes of a long answer through a small window. Rules:
 
+* Each has its own moment within the second: all at once they would be a burst, which is another thing.
 * All are connected when `SlowClients` is entered, a few at a time, and none more is made later.
 * `held` says how many are still open: a figure counts only if they were there.
 * They run in a thread of their own and are closed by reset.
@@ -77,8 +78,10 @@ class SlowClients:
         return one
 
     def _run(self) -> None:
-        while not self._stopping.wait(PACE):
+        while True:
             for one in self._open:
+                if self._stopping.wait(PACE / len(self._open)):
+                    return
                 with contextlib.suppress(OSError):
                     if self.mode == "read":
                         one.recv(SIP)
