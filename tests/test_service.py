@@ -317,8 +317,8 @@ async def test_a_second_signal_ends_at_once(configured: Configured, balancer: An
 @pytest_twisted.ensureDeferred
 async def test_a_second_signal_ends_what_waits_for_a_thread_only(configured: Configured, balancer: Any):
     program = await balancer()
-    os.mkfifo(configured.path.with_name("page"))  # to read it is to wait for ever
-    configured.write(error_responses={"503": {"file": "page"}})
+    configured.path.unlink()
+    os.mkfifo(configured.path)  # to read it is to wait for ever
     program.send_signal(signal.SIGHUP)
     await pause(0.5)
     program.send_signal(signal.SIGTERM)

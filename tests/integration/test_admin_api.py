@@ -346,7 +346,8 @@ def test_force_cuts_off_what_is_left(balancer: Balancer, second: Origin) -> None
     assert balancer.call("DELETE", "/routing-rules/two")[0] == 200
 
 
-def test_at_the_deadline_what_is_left_is_cut_off(balancer: Balancer, second: Origin) -> None:
+@pytest.mark.parametrize("timeout", ["500ms", "0s"])
+def test_at_the_deadline_what_is_left_is_cut_off(balancer: Balancer, second: Origin, timeout: str) -> None:
     held = Held("two")
     with second.serving(held):
         assert balancer.call("POST", "/backends", backend("two", second.port))[0] == 201
@@ -357,7 +358,7 @@ def test_at_the_deadline_what_is_left_is_cut_off(balancer: Balancer, second: Ori
         client = balancer.connect()
         client.send(b"GET /held HTTP/1.1\r\nHost: two\r\n\r\n")
         eventually(lambda: held.waiting == 1, "it waits")
-        assert balancer.call("POST", "/backends/two/drain", {"timeout": "500ms"})[0] == 202
+        assert balancer.call("POST", "/backends/two/drain", {"timeout": timeout})[0] == 202
         with pytest.raises(ConnectionResetError):
             client.answer()
         view = balancer.call("GET", "/backends/two?wait=drained")[1]

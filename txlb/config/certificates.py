@@ -11,7 +11,6 @@ Rules:
 from __future__ import annotations
 
 import os
-import stat
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
 from txlb.config import problems
+from txlb.config.files import read_file
 from txlb.config.ocsp import must_staple, ocsp_of, stapling_warning
 from txlb.config.problems import Finding
 from txlb.config.tls import BackendTls, KeyPair, Tls
@@ -165,20 +165,7 @@ class KeyProblem(ValueError):
 
 def read_text(file: Path) -> str:
     """The bytes of a file, each as the Latin-1 character. Raises ValueError."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ValueError(f"{file} is not a file")
-            with open(descriptor, "rb", closefd=False) as opened:
-                raw = opened.read(MAX_SIZE + 1)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
-    if len(raw) > MAX_SIZE:
-        raise ValueError(f"{file} is longer than 1MiB")
-    return raw.decode("latin-1")
+    return read_file(file, MAX_SIZE).decode("latin-1")
 
 
 def certificates_of(text: str, file: str) -> list[x509.Certificate]:

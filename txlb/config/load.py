@@ -27,6 +27,7 @@ from txlb.config.certificates import TlsFiles
 from txlb.config.crosschecks import Examination, draft_of, draft_of_data
 from txlb.config.document import Document
 from txlb.config.entries import Backend, Listener, RoutingRule
+from txlb.config.files import read_file
 from txlb.config.health import all_checks, own_check
 from txlb.config.models import Configuration
 from txlb.config.problems import Finding, Problem, Suggestions
@@ -55,6 +56,8 @@ from txlb.errors import ConfigError
 
 # Keys whose value may be the word off, which elsewhere is refused as an ambiguous boolean.
 WORDS = {"off": ("format", "via", "health_check", "type")}
+
+LARGEST_FILE = 65536  # of a secret, of an answer's body
 
 Further = Callable[[Snapshot], Iterable[Finding]]
 
@@ -295,25 +298,18 @@ def _secret(configuration: Configuration | None, base: Path, findings: list[Find
         return ""
     path = base / configuration.secret_file
     try:
-        with path.open("rb") as file:
-            raw = file.read(65537)
-    except OSError as error:
-        findings.append(Finding(("secret_file",), f"{path} cannot be read: {error.strerror}"))
+        raw = read_file(path, LARGEST_FILE)
+    except ValueError as error:
+        findings.append(Finding(("secret_file",), str(error)))
         return ""
-    if not 16 <= len(raw.strip()) <= 65536:
-        findings.append(Finding(("secret_file",), f"{path} must hold at least 16 bytes, at most 64KiB"))
+    if len(raw.strip()) < 16:
+        findings.append(Finding(("secret_file",), f"{path} must hold at least 16 bytes"))
     return blake2b(raw.strip(), digest_size=32).hexdigest()
 
 
 def _body_of(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            raw = file.read(65537)
-        if len(raw) > 65536:
-            raise ValueError(f"{path} is longer than 64KiB")
-        return raw.decode()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        return read_file(path, LARGEST_FILE).decode()
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text") from None
 

@@ -141,6 +141,8 @@ def _timeout(body: Any) -> float | None:
         if not 0 <= value <= LONGEST_DRAIN:
             raise ConfigError([f"timeout: must be from 0 to {LONGEST_DRAIN:.0f} seconds"])
         return float(value)
+    if value == "0s":
+        return 0.0
     try:
         return parse_duration(value)
     except ValueError as error:

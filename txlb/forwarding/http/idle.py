@@ -159,10 +159,11 @@ class IdleConnections(IdleStore):
             if count <= 0:
                 break
             self.turn = (self.turn + 1) % len(backends)
-            waiting = self.waiting(backends[self.turn])
-            if waiting:
-                self.remove(waiting[-1])
-                waiting[-1].abort()
+            backend = backends[self.turn]
+            if backend.newest is not None:
+                oldest = self.waiting(backend)[-1]
+                self.remove(oldest)
+                oldest.abort()
                 count -= 1
 
     def client_left(self, client: ClientSide) -> None:
