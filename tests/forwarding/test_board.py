@@ -110,7 +110,7 @@ def test_counters_reach_their_columns() -> None:
     with net() as it:
         worker = Worker(it, fresh_row())
         worker.work()
-        worker.board.flush([])
+        worker.board.flush()
         assert worker.listener("connections") == 7
         assert worker.listener("connections_total") == 70
         assert worker.listener("requests") == 50
@@ -143,32 +143,37 @@ def test_only_what_was_touched_is_written() -> None:
     with net() as it:
         worker = Worker(it, fresh_row())
         worker.work()
-        worker.board.flush([])
+        worker.board.flush()
         for column in range(len(worker.row)):
             worker.row[column] = -1
-        worker.board.flush([])
+        worker.board.flush()
         assert set(worker.row.tolist()) == {-1}
         worker.backends["b1"].touch()
-        worker.board.flush([])
+        worker.board.flush()
         assert worker.backend("b1", "requests") == 0
         assert (
             worker.backend("b0", "requests") == worker.rule("requests") == worker.listener("requests") == -1
         )
         worker.pool.touch()
-        worker.board.flush([])
+        worker.board.flush()
         assert worker.rule("requests") == 11 and worker.listener("requests") == -1
 
 
-def test_a_tick_writes_so_many_at_most_and_those_first_that_wait_longest() -> None:
-    many = replace(
-        SNAPSHOT,
-        backends=tuple(BackendSpec(f"b{number}", "127.0.0.1", 80) for number in range(MOST + 200)),
-        rules=(RuleSpec("rule", ("b0", "b1")),),
+@contextmanager
+def many(count: int) -> Iterator[Worker]:
+    """A worker with so many backends; everything is written."""
+    snapshot = replace(
+        SNAPSHOT, backends=tuple(BackendSpec(f"b{number}", "127.0.0.1", 80) for number in range(count))
     )
     with net() as it:
-        row = memoryview(bytearray(8 * Columns.for_snapshot(many).used)).cast("q")
-        worker = Worker(it, row, many)
+        row = memoryview(bytearray(8 * Columns.for_snapshot(snapshot).used)).cast("q")
+        worker = Worker(it, row, snapshot)
         worker.board.flush_all()
+        yield worker
+
+
+def test_a_tick_writes_so_many_at_most_and_those_first_that_wait_longest() -> None:
+    with many(MOST + 200) as worker:
         for backend in worker.backends.values():
             backend.requests = 1
             backend.touch()
@@ -176,50 +181,37 @@ def test_a_tick_writes_so_many_at_most_and_those_first_that_wait_longest() -> No
         def written() -> list[str]:
             return [id for id in worker.backends if worker.backend(id, "requests")]
 
-        worker.board.flush([])
+        worker.board.flush()
         assert written() == list(worker.backends)[:MOST]
         for id in ("b0", f"b{MOST + 100}"):
             worker.backends[id].requests = 2
             worker.backends[id].touch()
-        worker.board.flush([])
+        worker.board.flush()
         assert written() == list(worker.backends)
         assert [worker.backend(id, "requests") for id in ("b0", f"b{MOST + 100}")] == [2, 2]
 
 
-def test_a_draining_backend_is_written_on_every_tick() -> None:
-    many = replace(
-        SNAPSHOT,
-        backends=tuple(BackendSpec(f"b{number}", "127.0.0.1", 80) for number in range(2 * MOST)),
-        rules=(RuleSpec("rule", ("b0", "b1")),),
-    )
-    with net() as it:
-        row = memoryview(bytearray(8 * Columns.for_snapshot(many).used)).cast("q")
-        worker = Worker(it, row, many)
-        worker.board.flush_all()
+def test_gauges_do_not_wait_for_their_turn() -> None:
+    with many(2 * MOST) as worker:
         for backend in worker.backends.values():
+            backend.requests = 1
             backend.touch()
         last = worker.backends[f"b{2 * MOST - 1}"]
-        for active in (3, 2, 1, 0):
-            last.active_connections = active
-            last.touch()
-            worker.board.flush([last])
-            assert worker.backend(last.id, "active") == active
-            row[worker.columns.backends[last.id]] = -1
-        last.active_connections = 7
-        last.touch()
-        worker.board.flush([])
-        assert worker.backend(last.id, "active") == 7, "it has its turn like all others"
+        last.active_connections, last.connections, last.idle = 3, 5, 2
+        worker.board.flush()
+        assert [worker.backend(last.id, name) for name in ("active", "connections", "idle")] == [3, 5, 2]
+        assert worker.backend(last.id, "requests") == 0
 
 
 def test_a_count_that_is_zero_is_not_written() -> None:
     with net() as it:
         worker = Worker(it, fresh_row())
-        worker.board.flush([])
+        worker.board.flush()
         columns = [worker.backends["b1"].column + BACKEND.index(name) for name in (*CODES, *LATENCY)]
         for column in columns:
             worker.row[column] = -1
         worker.backends["b1"].count_answer(200, 20_000, bucket_of(20_000))
-        worker.board.flush([])
+        worker.board.flush()
         written = {
             name: worker.row[column]
             for name, column in zip((*CODES, *LATENCY), columns, strict=True)
@@ -237,7 +229,7 @@ def test_a_successor_goes_on_with_the_counters_and_its_gauges_are_zero() -> None
         for late in (0.001, 0.002):
             dead.board.lag(10.0, late)
         dead.board.dropped(17)
-        dead.board.flush([])
+        dead.board.flush()
         before = row.tolist()
         worker = Worker(it, row)  # nobody zeroed the gauges for it
         worker.board.lag(11.0, 0.0)
@@ -246,7 +238,7 @@ def test_a_successor_goes_on_with_the_counters_and_its_gauges_are_zero() -> None
         for settings in (worker.settings,):
             settings.touched = True
         worker.pool.touch()
-        worker.board.flush([])
+        worker.board.flush()
         gauges = {
             worker.columns.listeners["web"] + LISTENER.index("connections"),
             *(
@@ -270,7 +262,7 @@ def test_a_successor_goes_on_with_the_counters_and_its_gauges_are_zero() -> None
         assert worker.worker("log_dropped") == 18
         worker.work()  # …and then they grow
         worker.backends["b0"].count_answer(200, 1, 0)
-        worker.board.flush([])
+        worker.board.flush()
         assert worker.backend("b0", "code_2xx") == 5
         assert worker.cell("rule", "b0", "code_2xx") == 4
 
@@ -297,7 +289,7 @@ def test_what_stays_keeps_its_counts_when_columns_change() -> None:
         assert worker.backends["b0"].requests == 13
         assert worker.settings.cells["rule"]["b0"].code_2xx == 2
         worker.settings.cells["rule"]["b2"].count_answer(200, 1, 0)
-        worker.board.flush([])
+        worker.board.flush()
         assert worker.cell("rule", "b2", "code_2xx") == 1
         assert worker.backend("b0", "requests") == 13
 
@@ -317,7 +309,7 @@ def test_what_left_is_written_a_last_time_and_never_again() -> None:
         row[column] = 0  # control frees it
         gone.requests = 6
         gone.touch()
-        worker.board.flush([])
+        worker.board.flush()
         assert row[column] == 0
 
 
@@ -362,7 +354,7 @@ def test_datagrams_of_a_udp_listener_are_written_and_gone_on_with():
             for number, name in enumerate(DATAGRAMS):
                 setattr(listener, name, getattr(listener, name) + number)
             listener.touched = True
-            board.flush([])
+            board.flush()
             base = columns.listeners["web"]
             found = [row[base + LISTENER.index(name)] for name in DATAGRAMS]
             assert found == [number * life for number in range(len(DATAGRAMS))]
@@ -374,11 +366,11 @@ def test_a_new_generation_writes_only_what_is_new() -> None:
         row = fresh_row()
         worker = Worker(it, row)
         worker.work()
-        worker.board.flush([])
+        worker.board.flush()
         row[worker.columns.backends["b0"] + BACKEND.index("requests")] = -1
         worker.assign(worker.columns)
-        worker.board.flush([])
+        worker.board.flush()
         assert worker.backend("b0", "requests") == -1
         worker.backends["b0"].count_answer(200, 1, 0)
-        worker.board.flush([])
+        worker.board.flush()
         assert worker.backend("b0", "requests") == 13

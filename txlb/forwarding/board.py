@@ -5,8 +5,8 @@ Rules:
 * Plain item stores only: a reader in another process never sees half a number.
 * Only what was touched since the last tick is written: a tick costs by traffic, not by the
   number of backends. At most `MOST` things a tick, those first that wait longest: with 10,000 busy
-  backends each has its turn once a second, and no tick holds up the loop. Draining ones are written on
-  every tick.
+  backends each has its turn once a second, and no tick holds up the loop.
+* Gauges of backends do not wait for their turn: siblings and drains decide by them.
 * A count that is still zero is not written: its column is zero, too (`txlb.core.scoreboard`).
 * A worker that takes over a row goes on with its counters; its gauges start at zero.
 """
@@ -165,11 +165,12 @@ class Board:
             else:
                 setattr(settings, name, value)
 
-    def flush(self, draining: list[Backend]) -> None:
+    def flush(self) -> None:
         """A tick: write of what changed as much as is due."""
         self._flush(MOST)
-        for backend in draining:
-            self._write(backend)
+        for answers in self._changed:
+            if isinstance(answers, Backend):
+                self._write_gauges(answers)
 
     def flush_all(self) -> None:
         """Write all that changed."""
@@ -188,8 +189,6 @@ class Board:
                 self._write(answers)
 
     def _write(self, answers: Answers) -> None:
-        if not answers.touched:
-            return  # written out of turn, as it drains
         answers.touched = False
         if isinstance(answers, Backend):
             self._write_backend(answers)
@@ -233,12 +232,17 @@ class Board:
                     row[at + bucket] = count
         row[at + BUCKETS] = answers.latency_sum_us
 
-    def _write_backend(self, backend: Backend) -> None:
+    def _write_gauges(self, backend: Backend) -> None:
         row = self._row
         base = backend.column
         row[base] = backend.active_connections
         row[base + 1] = backend.connections
         row[base + 2] = backend.idle
+
+    def _write_backend(self, backend: Backend) -> None:
+        row = self._row
+        base = backend.column
+        self._write_gauges(backend)
         row[base + 3] = backend.requests
         if backend.errors:
             row[base + 4] = backend.errors

@@ -11,19 +11,16 @@ from __future__ import annotations
 
 
 class Drains:
-    """Who drains, and deadlines by backend id; seconds of `time.monotonic`."""
+    """Deadlines by backend id; seconds of `time.monotonic`."""
 
-    __slots__ = ("_until", "ids")
-    ids: set[str]  # all that drain, until they are enabled again or gone
+    __slots__ = ("_until",)
     _until: dict[str, float]
 
     def __init__(self) -> None:
-        self.ids = set()
         self._until = {}
 
     def begin(self, backend_id: str, until: float | None) -> None:
         """It drains, until then; may be told again with another deadline."""
-        self.ids.add(backend_id)
         if until is None:
             self._until.pop(backend_id, None)
         else:
@@ -31,7 +28,6 @@ class Drains:
 
     def end(self, backend_id: str) -> None:
         """It drains no longer, or is gone."""
-        self.ids.discard(backend_id)
         self._until.pop(backend_id, None)
 
     def overdue(self, now: float) -> set[str]:

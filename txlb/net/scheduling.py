@@ -19,9 +19,8 @@ LONG: Final = 0.1  # the longest that Linux grants
 SET: Final = 0  # sched_setattr
 GET: Final = 1  # sched_getattr
 CALLS: Final = {"x86_64": (314, 315), "aarch64": (274, 275)}
-ATTRIBUTES: Final = struct.Struct(
-    "=IIQiIQQQ"
-)  # size, policy, flags, nice, priority, runtime, deadline, period
+# struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period
+ATTRIBUTES: Final = struct.Struct("=IIQiIQQQ")
 OTHER: Final = 0
 BATCH: Final = 3
 
