@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -131,6 +132,19 @@ def lines() -> Iterator[list[str]]:
     globalLogPublisher.addObserver(observe)
     yield found
     globalLogPublisher.removeObserver(observe)
+
+
+@pytest_twisted.ensureDeferred
+async def test_moments_that_are_equal_are_equal_dates(
+    here: Checks, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.apply(spec(backend.number, QUICKLY))
+    await until(lambda: here.checks.counts.results[results.SUCCESS] >= 1)
+    reads = count(1_800_000_000.0, 0.7)
+    with monkeypatch.context() as patched:
+        patched.setattr("time.time", lambda: next(reads))
+        view = here.checks.view("b")
+    assert view.last_health_check_at == view.last_successful_check_at is not None
 
 
 @pytest.mark.parametrize("check", [QUICKLY, replace(QUICKLY, type="tcp", path=None)])

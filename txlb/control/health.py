@@ -138,12 +138,13 @@ class HealthChecks:
             return HealthView()
         health = checked.health
         reason = health.last_reason if checked.spec.address else f"{checked.spec.host} does not resolve"
+        offset = time.time() - self._clock()  # once: equal moments are equal dates
         return HealthView(
             self.is_healthy(backend_id),
             health.consecutive_failures,
             health.max_consecutive_failures,
-            self._date(health.last_check_at),
-            self._date(health.last_success_at),
+            _date(health.last_check_at, offset),
+            _date(health.last_success_at, offset),
             reason or None,
         )
 
@@ -314,11 +315,12 @@ class HealthChecks:
                 down=len(verdicts) - LINES - up, up=up,
             )  # fmt: skip
 
-    def _date(self, at: float) -> str | None:
-        if not at:
-            return None
-        moment = datetime.fromtimestamp(time.time() - (self._clock() - at), UTC)
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+def _date(at: float, offset: float) -> str | None:
+    """The time of day at ``at``, a moment of the monotonic clock; None if there was none."""
+    if not at:
+        return None
+    return datetime.fromtimestamp(at + offset, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _own_key(check: HealthCheckSpec) -> tuple[str, tuple[Any, ...]]:
