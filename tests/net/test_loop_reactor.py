@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -135,3 +135,57 @@ def test_it_can_be_installed() -> None:
         [*python("-c", script)], env=child_environment(), capture_output=True, text=True, timeout=30
     )
     assert done.stdout == "fine\n", done.stderr
+
+
+class Reader(Pipe):
+    """Does something the third time."""
+
+    def __init__(self, deed: Callable[[], object]) -> None:
+        super().__init__()
+        self.deed = deed
+
+    def ready(self, events: int) -> None:
+        super().ready(events)
+        if self.heard == 3:
+            self.deed()
+
+
+@pytest.mark.parametrize("deed", ["callLater", "reset", "stop", "crash", "callFromThread", "detach"])
+def test_batch_follows_batch_until_the_reactor_has_something_to_do(reactor: LoopReactor, deed: str) -> None:
+    delayed = reactor.callLater(3600, lambda: None)
+    reactor.runUntilCurrent()
+    deeds: dict[str, Callable[[], object]] = {
+        "callLater": lambda: reactor.callLater(0, lambda: None),
+        "reset": lambda: delayed.reset(0),
+        "stop": reactor.stop,
+        "crash": reactor.crash,
+        "callFromThread": lambda: reactor.callFromThread(lambda: None),
+        "detach": reactor.detach,
+    }
+    reactor._started = reactor.running = True
+    plane = select.epoll()
+    loop = Loop(plane, True)
+    inner = Reader(deeds[deed])
+    loop.add(inner.reader, inner, READ)
+    reactor.attach(loop, plane)
+    reactor.doIteration(50.0)
+    assert inner.heard == (4 if deed == "callFromThread" else 3)
+    reactor.detach()
+    plane.close()
+    inner.close()
+
+
+def test_it_comes_back_when_a_timed_call_is_due(reactor: LoopReactor) -> None:
+    plane = select.epoll()
+    loop = Loop(plane, True)
+    inner = Pipe()
+    loop.add(inner.reader, inner, READ)
+    reactor.attach(loop, plane)
+    reactor.doIteration(0.02)
+    assert inner.heard > 1
+    heard = inner.heard
+    reactor.doIteration(0)
+    assert inner.heard == heard + 1
+    reactor.detach()
+    plane.close()
+    inner.close()

@@ -10,6 +10,8 @@ Rules:
 * A descriptor's number may be closed and used again within a batch: who is added in a batch
   hears of its events from the next one on.
 * ``now`` is read once a batch: every decision of a batch sees one time.
+* Whoever calls `Loop.serve` gets control back when its time is over, or after the batch in which somebody
+  called `Loop.interrupt`.
 * A `Loop` knows nothing of Twisted; `txlb.net.hosting` puts it under a reactor.
 """
 
@@ -55,6 +57,7 @@ class Loop:
     forgets_closed: bool
     deferred: list[Handler]
     dispatching: bool
+    interrupted: bool
     added: set[int]  # descriptors, in the running batch
     pipes: PipeStore
     opened: int  # connections so far: each has its number
@@ -75,6 +78,7 @@ class Loop:
         self.forgets_closed = forgets_closed
         self.deferred = []
         self.dispatching = False
+        self.interrupted = False
         self.added = set()
         self.pipes = PipeStore()
         self.failures = 0
@@ -127,6 +131,24 @@ class Loop:
         self.wheel.advance(self.now)
         if self.deferred:
             self.run_deferred()
+
+    def serve(self, poll: Any, seconds: float) -> None:
+        """Wait for batches by ``poll(seconds, BATCH)`` and hand them out, for ``seconds`` (< 0: no end)."""
+        self.interrupted = False
+        left = seconds
+        until = monotonic() + seconds
+        while True:
+            self.dispatch(poll(left, BATCH))
+            if self.interrupted:
+                return
+            if seconds >= 0.0:
+                left = until - self.now
+                if left <= 0.0:
+                    return
+
+    def interrupt(self) -> None:
+        """Have `serve` return once the running batch is over."""
+        self.interrupted = True
 
     def dispatch(self, events: list[tuple[int, int]]) -> None:
         """Hand one batch of ``(fd, events)`` to the handlers."""
