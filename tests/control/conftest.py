@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from support.admin import Admin
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from txlb.core.model import AdminSpec
 
@@ -32,3 +33,16 @@ def admin(admin_on: Callable[[AdminSpec | str], Admin]) -> Admin:
     one = admin_on("127.0.0.1:0")
     pytest_twisted.blockon(one.started)
     return one
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """What Twisted logged during this test."""
+    found: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        found.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)

@@ -6,27 +6,22 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
-from random import Random
 from typing import Any
 
 import pytest
 import pytest_twisted
-from support import own_probes
 from support.ports import free_port
 from support.processes import pause
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
 
-from txlb.control.health import BATCH, LINES, TICK, HealthChecks
+from txlb.control.health import HealthChecks
 from txlb.core import health_counts as results
 from txlb.core.model import BackendSpec, ListenerSpec, OwnCheckSpec, RuleSpec, Snapshot
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 QUICKLY = OwnCheckSpec("http", "/health", 0.1, 0.2, 2, 2)
 RARELY = replace(QUICKLY, interval=3600.0)
-OWN = OwnCheckSpec("support.own_probes:Scripted", None, 5.0, 2.0, 2, 3)
 
 
 class Endpoint(Protocol):
@@ -118,20 +113,6 @@ def backend(running_reactor: Any, nothing_left: None) -> Iterator[Backend]:
     one = Backend(running_reactor)
     yield one
     pytest_twisted.blockon(Deferred.fromCoroutine(one.close()))
-
-
-@pytest.fixture
-def lines() -> Iterator[list[str]]:
-    from twisted.logger import formatEvent
-
-    found: list[str] = []
-
-    def observe(event: LogEvent) -> None:
-        found.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observe)
-    yield found
-    globalLogPublisher.removeObserver(observe)
 
 
 @pytest_twisted.ensureDeferred
@@ -370,122 +351,3 @@ async def test_no_more_probes_at_a_time_than_allowed(here: Checks, backend: Back
         most = max(most, here.checks.sockets)
         await pause(0.005)
     assert most == 3
-
-
-class Simulated:
-    """Health checks of `own_probes.Scripted` under a clock of the test's."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.clock.advance(1000.0)
-        self.verdicts: list[tuple[str, bool]] = []
-        chance = Random(7)
-        self.checks = HealthChecks(
-            self.clock, lambda *verdict: self.verdicts.append(verdict), self.clock.seconds, chance.random
-        )
-        self.clock.addReader = self.clock.removeReader = lambda _: None  # type: ignore[attr-defined]
-        self.checks.start()
-        self.asked = own_probes.ASKED
-        self.asked.clear()
-        own_probes.ANSWERS.clear()
-
-    def apply(self, count: int, check: OwnCheckSpec = OWN) -> None:
-        self.checks.apply(Snapshot(backends=tuple(spec(80, check, f"b{n}") for n in range(count))))
-
-    def tick(self, seconds: float) -> list[int]:
-        """How many probes began in each tick."""
-        counts = []
-        for _ in range(round(seconds / TICK)):
-            before = len(self.asked)
-            self.clock.advance(TICK)
-            counts.append(len(self.asked) - before)
-        return counts
-
-
-@pytest.fixture
-def simulated() -> Iterator[Simulated]:
-    one = Simulated()
-    yield one
-    one.checks.stop()
-
-
-def test_a_thousand_backends_are_spread_over_the_interval(simulated: Simulated) -> None:
-    simulated.apply(1000)
-    first = simulated.tick(1.1)
-    assert set(simulated.asked) == {f"b{n}" for n in range(1000)}  # all of them, within a second
-    assert max(first) < 60
-    simulated.tick(28.9)
-    begun = len(simulated.asked)
-    per_tick = simulated.tick(10.0)  # 4 are due per tick
-    assert len(simulated.asked) - begun == pytest.approx(2000, rel=0.05)
-    assert max(per_tick) <= 16
-    assert sum(one == 0 for one in per_tick) < len(per_tick) / 10
-    assert simulated.verdicts == []
-
-
-def test_ten_thousand_are_taken_over_in_slices_and_begun_in_batches(simulated: Simulated) -> None:
-    steady = replace(OWN, interval=0.001)
-    simulated.apply(10_000, steady)
-    counts = simulated.tick(2.0)
-    assert max(counts) == BATCH
-    assert len(set(simulated.asked)) == 10_000
-    simulated.checks.apply(Snapshot())
-    simulated.tick(1.0)
-    assert sum(simulated.tick(1.0)) == 0
-
-
-def test_of_many_only_those_that_changed_are_looked_at(simulated: Simulated) -> None:
-    specs = [spec(80, OWN, f"b{n}") for n in range(20)]
-    udp = ListenerSpec("u", ("127.0.0.1:1",), "udp")
-    rule = RuleSpec("r", ("b5",), ("u",))
-    simulated.checks.apply(Snapshot(backends=tuple(specs), listeners=(udp,)))
-    simulated.tick(2.0)
-    after = [
-        *specs[:3],
-        replace(specs[3], health_check=OwnCheckSpec("off")),
-        *specs[5:],
-        spec(80, OWN, "new"),
-    ]
-    changed = Snapshot(backends=tuple(after), listeners=(udp,), rules=(rule,))
-    now = (changed.health_check, {"b5"}, set[str]())
-    taken = simulated.checks._taken
-    assert [one.id for one in simulated.checks._others(changed, taken, now)] == ["b3", "b5", "new"]
-    simulated.checks.apply(changed)
-    simulated.asked.clear()
-    simulated.tick(12.0)
-    assert set(simulated.asked) == {one.id for one in after} - {"b3"}
-    everything = replace(changed, health_check=replace(changed.health_check, interval=9.0))
-    now = (everything.health_check, {"b5"}, set())
-    assert simulated.checks._others(everything, simulated.checks._taken, now) is everything.backends
-
-
-def test_many_verdicts_are_few_lines(simulated: Simulated, lines: list[str]) -> None:
-    own_probes.ANSWERS.update({f"b{n}": "no" for n in range(150)})
-    simulated.apply(150, replace(OWN, interval=0.001, fall=1))
-    simulated.tick(0.1)
-    assert len(simulated.verdicts) == 150
-    told = [line for line in lines if "UNHEALTHY" in line]
-    assert len(told) <= 5 * (LINES + 1)
-    assert any(re.fullmatch(r"and \d+ more backends are UNHEALTHY, 0 more HEALTHY", line) for line in told)
-
-
-def test_one_of_ones_own_has_its_time(simulated: Simulated) -> None:
-    own_probes.ANSWERS["b0"] = "hang"
-    simulated.apply(1)
-    simulated.tick(1.0 + 2.0 + 2 * 0.3)
-    assert simulated.verdicts == [("b0", False)]
-    assert simulated.checks.view("b0").last_reason == "not done within 200 ms"
-    own_probes.ANSWERS["b0"] = None
-    simulated.tick(5.0)
-    assert simulated.verdicts == [("b0", False), ("b0", True)]
-
-
-def test_a_tick_that_fails_is_not_the_last(simulated: Simulated, logged_failures: list[Any]) -> None:
-    simulated.apply(1)
-    simulated.checks._rounds.checked["b0"].probe = None  # as no code of ours would
-    simulated.tick(1.2)
-    assert logged_failures
-    logged_failures.clear()
-    simulated.apply(2)
-    simulated.tick(1.2)
-    assert "b1" in simulated.asked

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txlb.core.agenda import SLOT, Agenda
+from txlb.core.agenda import AHEAD, NEVER, SLOT, Agenda
 from txlb.core.health import Health
 
 
@@ -64,6 +65,48 @@ def test_entries_that_do_not_count_do_not_pile_up() -> None:
         agenda.put(it)
     assert agenda.count <= 1001
     assert agenda.take(1e9, 9) == [it]
+
+
+def test_when_the_next_one_is_due() -> None:
+    agenda = Agenda()
+    assert agenda.next_due(0.0) == NEVER
+    later, sooner, moved = record(3.0 + SLOT / 2), record(3.0 + SLOT / 4), record(1.0)
+    for it in (later, sooner, moved):
+        agenda.put(it)
+    assert agenda.next_due(0.0) == 1.0
+    agenda.drop(moved)
+    assert agenda.next_due(0.0) == sooner.due
+    assert agenda.count == 2  # what does not count is gone
+    assert agenda.next_due(3.0 + SLOT / 8) <= 3.0 + SLOT / 8  # not worth the search
+    agenda.put(moved)
+    assert agenda.next_due(0.5) == 1.0
+    assert agenda.take(9.0, 1) == [moved]
+    assert agenda.next_due(9.0) <= 9.0
+    assert agenda.take(9.0, 2) == [later, sooner]
+    assert agenda.next_due(9.0) == NEVER
+
+
+def test_a_long_gap_is_crossed_in_stages() -> None:
+    agenda = Agenda()
+    agenda.put(record(0.0))
+    it = record(SLOT * AHEAD * 2.5)
+    agenda.put(it)
+    agenda.take(0.0, 1)
+    stages = [agenda.next_due(0.0) for _ in range(4)]
+    assert stages == pytest.approx([SLOT * AHEAD, SLOT * AHEAD * 2, it.due, it.due], abs=2 * SLOT)
+    assert agenda.take(it.due, 1) == [it]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 9))), st.floats(0, 9))
+def test_the_next_one_is_never_earlier_than_said(moves: list[tuple[int, float]], soon: float) -> None:
+    agenda = Agenda()
+    records = [record(0.0) for _ in range(10)]
+    for index, due in moves:
+        records[index].due = due
+        agenda.put(records[index])
+    earliest = min((records[index].due for index, _ in moves), default=NEVER)
+    said = agenda.next_due(soon)
+    assert said == earliest or said <= min(soon, earliest + 1e-9)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 100))))

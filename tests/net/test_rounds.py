@@ -48,10 +48,12 @@ class Scene:
     def __init__(self, count: int = 1) -> None:
         self.now = 1000.0
         self.verdicts: list[tuple[str, str]] = []
+        self.earlier: list[float] = []
         self.rounds = Rounds(
             lambda: self.now,
             lambda: 0.5,
             lambda checked, reason: self.verdicts.append((checked.spec.id, reason)),
+            lambda due: self.earlier.append(due),
         )
         self.probers = [Manual() for _ in range(count)]
         for number, prober in enumerate(self.probers):
@@ -162,3 +164,24 @@ def test_who_is_forgotten_is_not_probed() -> None:
     scene.rounds.forget(scene.rounds.checked["b1"])
     assert scene.probers[1].attempts[0].cancelled == 1
     assert scene.turn(9.0) == [0, 1]
+
+
+def test_what_comes_up_before_the_next_turn_is_told() -> None:
+    scene = Scene(2)
+    scene.rounds.planned = scene.now + 9.0  # the clock that wakes us up went wrong
+    scene.turn()
+    assert scene.earlier == []
+    assert scene.rounds.next_due(scene.now) == scene.now + 2.0  # their time is over
+    scene.rounds.planned = scene.now + 2.0
+    scene.end(0)  # the next begins later than that
+    assert scene.earlier == []
+    scene.rounds.suspect(["b0"])
+    assert scene.earlier == [scene.now + 0.1]
+    scene.rounds.planned = scene.earlier.pop()
+    assert scene.rounds.next_due(scene.now) == scene.rounds.planned
+    scene.end(1, results.VOID)
+    assert scene.earlier == []  # not earlier, just as early
+    scene.turn(0.2)
+    scene.rounds.planned = scene.now + 1.0
+    scene.rounds.suspect(["b0", "b1"])  # under way: less patience
+    assert scene.earlier == [pytest.approx(scene.now + 0.2)]

@@ -12,7 +12,7 @@ from txlb.interfaces import IProbe
 
 @implementer(IProbe)
 class Scripted:
-    """Does what ``ANSWERS`` says for the backend's id: None = well, text = raises it, "hang", "deferred"."""
+    """Does what ``ANSWERS`` says for the backend's id: None = well, text = raises it, "hang"."""
 
     def __init__(self, answers: dict[str, str | None] | None = None) -> None:
         self.answers = ANSWERS if answers is None else answers
@@ -23,8 +23,8 @@ class Scripted:
         self.asked.append(backend.id)
         answer = self.answers.get(backend.id)
         if answer == "hang":
-            waiting: Deferred[None] = Deferred(lambda _: self.cancelled.append(backend.id))
-            await waiting
+            HANGING[backend.id] = Deferred(lambda _: self.cancelled.append(backend.id))
+            await HANGING[backend.id]
         elif answer is not None:
             raise RuntimeError(answer)
 
@@ -41,3 +41,4 @@ class WithDeferred:
 
 ANSWERS: dict[str, str | None] = {}
 ASKED: list[str] = []
+HANGING: dict[str, Deferred[None]] = {}

@@ -2,12 +2,16 @@
 
 Rules:
 
-* One tick, every `TICK` seconds, ends the probes whose time is over and starts those that are due: at most
-  `BATCH` at once, and no more at a time than ``health_check.concurrency``.
-* A change of verdict is told at once (``on_verdict``); the log gets the first `LINES` of a tick and a count.
+* A turn ends the probes whose time is over and starts those that are due: at most `BATCH` at once, and no
+  more at a time than ``health_check.concurrency``.
+* The next turn is when something is due, and while nothing is there is none. What makes something due earlier
+  moves it. Turns are `TICK` seconds apart at least (one that is late does not put off the next): as far as
+  many backends, or what a turn left over, keep them busy, there is one every `TICK`.
+* A change of verdict is told at once (``on_verdict``); the log gets it within `TICK`: the first `LINES` of a
+  turn and a count.
 * What workers suspect is probed now (`suspect`); only the probe's result takes a backend out.
 * Across reloads a backend keeps its health while its id, host, port and TLS stay; elsewhere it starts afresh.
-* 10,000 backends are taken over in slices of at most `SLICE` seconds a tick; where nearly all stay as they
+* 10,000 backends are taken over in slices of at most `SLICE` seconds a turn; where nearly all stay as they
   are, only the others are looked at.
 * A TCP connect does not show a hang: the kernel accepts for a program that is stuck. So a backend of HTTP
   rules that says nothing of its check is asked for a `sign_of_life` while it is not plainly HEALTHY.
@@ -26,13 +30,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from txlb.config.health import own_probe
 from txlb.control.checked import HealthView, only_over_udp, over_http, place
 from txlb.control.probes import OwnProbe, expected_of, preface_to, sign_of_life
 from txlb.control.tls_probes import TlsProbe
+from txlb.core.agenda import NEVER
 from txlb.core.health import Health
 from txlb.core.health_counts import HealthCounts
 from txlb.core.model import BackendSpec, BackendTlsSpec, HealthCheckSpec, OwnCheckSpec, Snapshot
@@ -69,16 +73,16 @@ class HealthChecks:
         self._on_verdict = on_verdict
         self._clock = clock
         self._chance = chance
-        self._rounds = Rounds(clock, chance, self._verdict)
+        self._rounds = Rounds(clock, chance, self._verdict, self._hasten)
         self._limit = 1
         self._contexts: dict[BackendTlsSpec, Any] = {}
         self._own: dict[tuple[str, tuple[Any, ...]], Any] = {}
-        self._taking_over: Iterator[None] = iter(())
+        self._taking_over: Iterator[None] | None = None  # what is left of it
         self._taken: Taken | None = None  # what the last one to be taken over whole was made for
         self._down: set[str] = set()  # ids of those that are not healthy
-        self._verdicts: list[tuple[str, bool, str]] = []  # of this tick
-        self._ticking = LoopingCall(self._tick)
-        self._ticking.clock = reactor
+        self._verdicts: list[tuple[str, bool, str]] = []  # that the log has not got
+        self._last = 0.0  # when the last turn was
+        self._call: Any = None  # of the next one, between `start` and `stop`, unless nothing is to come
 
     @property
     def counts(self) -> HealthCounts:
@@ -93,13 +97,15 @@ class HealthChecks:
     def start(self) -> None:
         self._hosted = HostedLoop(self._reactor)
         self._hosted.start(lambda: None)
-        self._ticking.start(TICK, now=False)
+        self._rounds.planned = NEVER
 
     def stop(self) -> None:
         """No more probes, and no descriptor of theirs."""
-        if self._ticking.running:
-            self._ticking.stop()
-        self._taking_over = iter(())
+        self._rounds.planned = 0.0
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        self._taking_over = None
         self._taken = None
         for checked in self._rounds.checked.values():
             self._rounds.forget(checked)
@@ -120,6 +126,8 @@ class HealthChecks:
         self._limit = max(1, min(snapshot.health_check_concurrency, descriptors // 2))
         self._taking_over = self._take_over(snapshot)
         self._go_on_taking_over()
+        if self._taking_over is not None:
+            self._hasten(self._clock() + TICK)
 
     def suspect(self, backend_ids: Iterable[str]) -> None:
         """Workers doubt these backends."""
@@ -151,25 +159,51 @@ class HealthChecks:
     def _verdict(self, checked: Checked, reason: str) -> None:
         self._verdicts.append((checked.spec.id, checked.health.is_healthy(), reason))
         self._note(checked)
+        self._hasten(self._clock() + TICK)
 
-    def _tick(self) -> None:
+    def _hasten(self, due: float) -> None:
+        """Have the next turn then at the latest, or as soon as there may be one."""
+        due = max(due, self._last + TICK)
+        if due >= self._rounds.planned:
+            return
+        self._rounds.planned = due
+        delay = max(0.0, due - self._clock())
+        if self._call is None:
+            self._call = self._reactor.callLater(delay, self._turn)
+        else:
+            self._call.reset(delay)
+
+    def _turn(self) -> None:
+        self._call = None
+        now = self._clock()
+        self._last = min(now, max(self._rounds.planned, now - TICK))
         try:
             try:
                 self._rounds.turn(BATCH, self._limit)
             finally:
-                assert self._hosted is not None
-                self._hosted.loop.run_deferred()
+                if self._hosted is not None:
+                    self._hosted.loop.run_deferred()
             self._go_on_taking_over()
         except Exception:
-            self.log.failure("a tick of the health checks failed")
+            self.log.failure("a turn of the health checks failed")
         if self._verdicts:
             self._tell_log()
+        if self._hosted is None:  # who heard a verdict stopped us
+            return
+        soon = self._last + TICK
+        due = soon if self._taking_over is not None else self._rounds.next_due(soon)
+        self._rounds.planned = NEVER
+        if due < NEVER:
+            self._hasten(due)
 
     def _go_on_taking_over(self) -> None:
+        if self._taking_over is None:
+            return
         until = self._clock() + SLICE
         for _ in self._taking_over:
             if self._clock() >= until:
-                break
+                return
+        self._taking_over = None
 
     def _take_over(self, snapshot: Snapshot) -> Iterator[None]:
         checks: dict[tuple[OwnCheckSpec, bool], HealthCheckSpec] = {}
@@ -226,7 +260,7 @@ class HealthChecks:
         checked = self._rounds.checked[spec.id] = Checked(spec, check, health, self._probe_of(spec, check))
         self._note(checked)
         if checked.probe is not None:
-            self._rounds.waiting.put(health)
+            self._rounds.put(health)
 
     def _change(self, checked: Checked, spec: BackendSpec, check: HealthCheckSpec) -> None:
         old, health, now = checked.spec, checked.health, self._clock()
@@ -246,7 +280,7 @@ class HealthChecks:
             self._rounds.forget(checked)
         elif not health.probing:
             health.due = min(health.due, now + self._chance() * min(check.interval, 1.0))
-            self._rounds.waiting.put(health)
+            self._rounds.put(health)
 
     def _deepen(self, checked: Checked, speaks_http: bool) -> None:
         """Give it a question for times of doubt, or take it away."""

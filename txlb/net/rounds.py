@@ -7,6 +7,8 @@ Rules:
 
 * `Rounds.turn` ends the probes whose time is over, then starts those that are due: no more at once than its
   caller allows.
+* Whoever sleeps until the next turn says until when (``planned``); what comes up before that is told at once
+  (``on_earlier``). During a turn it is told by `next_due` only.
 * Every start is counted with how late it was, every result with how long it took.
 * A change of verdict is told (``on_verdict``) at once, from inside the result.
 * A probe that cannot even be started, by a fault of ours, keeps nobody else from being probed; it is tried
@@ -97,15 +99,21 @@ class Rounds(ProbeReceiver):
     counts: HealthCounts
     clock: Any
     chance: Any
+    planned: float  # when the next turn is; 0.0: nothing is earlier than that
     on_verdict: Any
+    on_earlier: Any
 
     def __init__(
         self,
         clock: Callable[[], float],
         chance: Callable[[], float],
         on_verdict: Callable[[Checked, str], None],
+        on_earlier: Callable[[float], None],
     ) -> None:
-        """``chance`` gives numbers from 0 to 1; ``on_verdict`` gets the reason, "" for HEALTHY."""
+        """``chance`` gives numbers from 0 to 1; ``on_verdict`` gets the reason, "" for HEALTHY.
+
+        ``on_earlier`` gets the moment of what is due before the turn that is planned.
+        """
         super().__init__()
         self.checked = {}
         self.waiting = Agenda()
@@ -113,10 +121,13 @@ class Rounds(ProbeReceiver):
         self.counts = HealthCounts()
         self.clock = clock
         self.chance = chance
+        self.planned = 0.0
         self.on_verdict = on_verdict
+        self.on_earlier = on_earlier
 
     def turn(self, limit: int, sockets: int) -> None:
         """End what takes too long; start what is due, ``limit`` at most and with ``sockets`` open at most."""
+        self.planned = 0.0
         now: float = self.clock()
         for health in self.running.take(now, ALL):
             attempt = self.checked[health.id].attempt
@@ -131,9 +142,20 @@ class Rounds(ProbeReceiver):
                 self.running.drop(health)
                 health.probing = False
                 health.due = now + health.interval
-                self.waiting.put(health)
+                self.put(health)
         if fault is not None:
             raise fault
+
+    def next_due(self, soon: float) -> float:
+        """When the next probe begins or its time is over; ``soon`` or earlier: perhaps one is due by then."""
+        due = self.waiting.next_due(soon)
+        return due if due <= soon else min(due, self.running.next_due(soon))
+
+    def put(self, health: Health) -> None:
+        """Have it come up at its ``due``: a probe that is to begin, or the end of one under way."""
+        (self.running if health.probing else self.waiting).put(health)
+        if health.due < self.planned:
+            self.on_earlier(health.due)
 
     def probed(self, key: Any, result: int, reason: str) -> None:
         checked: Checked = key
@@ -145,7 +167,7 @@ class Rounds(ProbeReceiver):
             health.void(now)
         elif health.finish(now, reason, self.chance()):
             self.on_verdict(checked, reason)
-        self.waiting.put(health)
+        self.put(health)
 
     def suspect(self, backend_ids: Iterable[str]) -> None:
         """Somebody doubts these backends: probe them now."""
@@ -158,9 +180,9 @@ class Rounds(ProbeReceiver):
             if checked.deep is not None and health.probing and health.state == HEALTHY:
                 self.forget(checked)  # that probe asks too little
                 health.due = now
-                self.waiting.put(health)
+                self.put(health)
             if health.suspect(now):
-                (self.running if health.probing else self.waiting).put(health)
+                self.put(health)
 
     def forget(self, checked: Checked) -> None:
         """No probe of it from now on."""
@@ -177,7 +199,7 @@ class Rounds(ProbeReceiver):
         assert probe is not None
         self.counts.began(now - health.due)
         health.begin(now)
-        self.running.put(health)
+        self.put(health)
         attempt = probe.start(checked)
         if health.probing:  # one of one's own may be done already
             checked.attempt = attempt
