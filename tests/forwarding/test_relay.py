@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.dataplane import Lines, Net, Peer, network
+from support.dataplane import Lines, Net, Peer, network, segments_in
 from twisted.internet.error import ConnectionLost
 
 from txlb.core import outcome as outcomes
@@ -128,6 +128,18 @@ def test_fin_becomes_fin_behind_what_was_sent_and_the_other_direction_goes_on(
     receiver.send(b"still here")
     net.settle()
     assert sender.data == b"still here"
+
+
+@both_ways
+def test_the_last_bytes_and_fin_go_on_as_one_packet(net: Net, from_client: bool) -> None:
+    tunnel = Tunnel(net)
+    sender, receiver, _ = tunnel.sides(from_client)
+    before = segments_in(receiver)
+    sender.send(b"the last")
+    sender.finish()
+    net.settle()
+    assert (receiver.data, receiver.ending) == (b"the last", "fin")
+    assert segments_in(receiver) == before + 1
 
 
 @both_ways

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.dataplane import Net, Recorder, network
+from support.dataplane import Net, Recorder, network, segments_in
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Protocol
 from twisted.protocols.basic import LineReceiver
 
 from txlb.errors import SendStalled
-from txlb.net.loop import READ, WRITE
+from txlb.net.loop import ENDED, READ, WRITE
 from txlb.net.splicing import SplicingTransport
 from txlb.net.stream import HIGH_WATER, READ_MAX, READ_MIN, SEND_PROGRESS, StreamTransport
 from txlb.net.transport import StreamProtocol
@@ -35,6 +35,21 @@ def filled(net: Net, protocol: StreamProtocol, size: int = len(BIG), **options: 
     transport.write(BIG[:size])
     assert transport.pending_size
     return transport, peer
+
+
+class Noting(Recorder):
+    """Notes what it is told with each piece, and pauses then if it shall."""
+
+    def __init__(self, pausing: bool = False) -> None:
+        super().__init__()
+        self.pausing = pausing
+        self.at_end: list[bool] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self.at_end.append(self.transport.at_end)
+        if self.pausing:
+            self.transport.pauseProducing()
 
 
 # -- reading ----------------------------------------------------------------
@@ -90,19 +105,19 @@ def test_write_sends_at_once_and_asks_for_nothing(net: Net) -> None:
     transport.write(b"hello")
     peer.poll()  # no turn of the loop in between
     assert peer.data == b"hello"
-    assert transport.interest == READ
+    assert transport.interest == READ | ENDED
     assert transport.pending_size == 0
 
 
 def test_a_short_write_asks_for_writability_until_all_is_sent(net: Net) -> None:
     transport, peer = filled(net, Recorder())
-    assert transport.interest == READ | WRITE
+    assert transport.interest == READ | ENDED | WRITE
     transport.write(b"the end")
     peer.reading = True
     net.run_until(lambda: len(peer.data) == len(BIG) + 7)
     assert peer.data == BIG + b"the end"
     assert transport.pending_size == 0
-    assert transport.interest == READ
+    assert transport.interest == READ | ENDED
 
 
 def test_write_sequence_is_one_write(net: Net) -> None:
@@ -296,6 +311,72 @@ def test_our_fin_waits_for_the_end_of_the_batch(net: Net) -> None:
     transport.loseConnection()
     net.settle()
     assert peer.ending == "fin"
+
+
+@pytest.mark.parametrize("end", [StreamTransport.loseConnection, StreamTransport.loseWriteConnection])
+def test_what_is_written_last_leaves_with_our_fin(net: Net, end: Callable[[StreamTransport], None]) -> None:
+    transport, peer = net.connect(Recorder())
+    peer.send(b"unread: a close would be a reset")
+    before = segments_in(peer)
+    transport.write_last(b"goodbye")
+    assert segments_in(peer) == before, "the kernel waits for more"
+    end(transport)
+    assert segments_in(peer) == before + 1, "at once, and together"
+    assert peer.sock.recv(100) == b"goodbye" and peer.sock.recv(1) == b""
+    peer.finish()
+    net.settle()
+    assert not transport.connected
+
+
+def test_what_is_written_last_and_does_not_fit_is_sent_before_our_fin(net: Net) -> None:
+    transport, peer = net.connect(Recorder(), send_buffer=16384, receive_buffer=16384)
+    peer.reading = False
+    transport.write_last(BIG)
+    transport.loseConnection()
+    assert transport.pending_size
+    peer.reading = True
+    net.run_until(lambda: peer.ending)
+    assert (peer.ending, peer.data) == ("fin", BIG)
+
+
+def test_the_end_of_input_behind_the_last_bytes_is_heard_in_the_same_wake_up(net: Net) -> None:
+    protocol = Noting()
+    transport, peer = net.connect(protocol)
+    peer.send(b"more is to come")
+    net.settle()
+    peer.send(b"the last")
+    peer.finish()
+    net.loop.dispatch(net.epoll.poll(1.0))
+    assert protocol.heard == ["made", "end"]
+    assert protocol.at_end == [False, True]
+    transport.loseConnection()
+    net.settle()
+
+
+def test_the_end_of_input_waits_for_a_protocol_that_pauses_at_the_last_bytes(net: Net) -> None:
+    protocol = Noting(pausing=True)
+    transport, peer = net.connect(protocol)
+    peer.send(b"the last")
+    peer.finish()
+    net.settle()
+    assert (protocol.data, protocol.heard) == (b"the last", ["made"])
+    transport.resumeProducing()
+    net.settle()
+    assert protocol.heard == ["made", "end"]
+    transport.loseConnection()
+    net.settle()
+
+
+def test_more_than_one_read_before_the_end_of_input(net: Net) -> None:
+    protocol = Noting()
+    transport, peer = net.connect(protocol)
+    peer.send(bytes(READ_MIN * 2))
+    peer.finish()
+    net.settle()
+    assert len(protocol.data) == READ_MIN * 2 and protocol.heard == ["made", "end"]
+    assert not protocol.at_end[0], "a read that is full tells nothing of the end"
+    transport.loseConnection()
+    net.settle()
 
 
 def test_both_fins_end_the_connection_without_anybody_asking(net: Net) -> None:

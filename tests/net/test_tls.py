@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.dataplane import Net, Recorder, network
+from support.dataplane import Net, Recorder, network, segments_in
 from support.tls import Authority, TlsPeer, spec_of
 
 from txlb.net.handshakes import Arrival, Handshakes, SecureReceiver
@@ -99,6 +99,20 @@ def test_bytes_both_ways(net: Net, server: ServerTls, authority: Authority, vers
     assert peer.data == b"and back"
     transport.write(bytes(100_000))  # several records
     net.run_until(lambda: len(peer.data) == 100_008)
+
+
+def test_what_is_written_last_leaves_with_close_notify_and_our_fin(
+    net: Net, server: ServerTls, authority: Authority
+) -> None:
+    transport, peer = connected(net, server, authority, Recorder())
+    net.settle()
+    before = segments_in(peer)
+    transport.write_last(b"goodbye")
+    assert segments_in(peer) == before, "the kernel waits for more"
+    transport.loseConnection()
+    assert segments_in(peer) == before + 1, "at once, and together"
+    net.run_until(lambda: peer.ending)
+    assert (peer.data, peer.ending) == (b"goodbye", "notify")
 
 
 def test_nothing_decrypted_waits_for_the_next_packet(

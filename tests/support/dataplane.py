@@ -17,6 +17,7 @@ import json
 import select
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -42,6 +43,15 @@ PATIENCE = 10.0
 
 SMALL_BUFFER = 16384
 LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+SEGMENTS_IN = 140  # where it is in Linux's struct tcp_info
+
+
+def segments_in(peer: Peer) -> int:
+    """How many TCP segments have come from us."""
+    info = peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SEGMENTS_IN + 4)
+    return int.from_bytes(info[SEGMENTS_IN:], sys.byteorder)
 
 
 class Peer:

@@ -116,7 +116,10 @@ class Relay(Timed):
             return
         size = len(data)
         self.client_moved(size)
-        self.backend.write(data)
+        if self.client.at_end:
+            self.backend.write_last(data)
+        else:
+            self.backend.write(data)
         if size >= READ_MAX:
             self.client.splice_to(self.backend, UNBOUNDED, FromClient(self))
 
@@ -125,7 +128,10 @@ class Relay(Timed):
             return
         size = len(data)
         self.backend_moved(size)
-        self.client.write(data)
+        if self.backend.at_end:
+            self.client.write_last(data)
+        else:
+            self.client.write(data)
         if size >= READ_MAX:
             self.backend.splice_to(self.client, UNBOUNDED, FromBackend(self))
 

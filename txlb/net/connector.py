@@ -29,6 +29,14 @@ from txlb.net.splicing import SplicingTransport
 from txlb.net.stream import StreamTransport
 from txlb.net.tls import Handshake, Origin, TlsTransport
 
+# As plain numbers: a module's attributes cost a look-up each time.
+SOCKET: Final[Any] = socket.SocketType
+INET: Final = int(socket.AF_INET)
+INET6: Final = int(socket.AF_INET6)
+STREAM: Final = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+TCP: Final = int(socket.IPPROTO_TCP)
+NODELAY: Final = int(socket.TCP_NODELAY)
+IN_PROGRESS: Final = int(errno.EINPROGRESS)
 OURS: Final = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN)
 )
@@ -83,14 +91,13 @@ class Connecting(Handler):
         """Start the attempt; it ends within ``timeout`` seconds. ``preface`` is sent first, before TLS."""
         self.preface = preface
         self.peer = (address, port)
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
-            self.sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.sock = SOCKET(INET6 if ":" in address else INET, STREAM, 0)
+            self.sock.setsockopt(TCP, NODELAY, 1)
             code: int = self.sock.connect_ex(self.peer)
         except OSError as why:
             code = why.errno or errno.EIO
-        if code == errno.EINPROGRESS or code == 0:
+        if code == IN_PROGRESS or code == 0:
             self.fd = self.sock.fileno()
             self.loop.add(self.fd, self, WRITE)
             self.loop.arm(self, timeout)

@@ -61,7 +61,7 @@ class SplicingTransport(StreamTransport):
 
     def _readable(self) -> None:
         if self.outgoing is None:
-            self._read()
+            super()._readable()
         else:
             self._pull(self.outgoing)
 

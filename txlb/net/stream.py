@@ -12,6 +12,9 @@ Rules:
 * A client that does not take what is sent is cut off: within each ``send_timeout``
   window it must take `SEND_PROGRESS` bytes or all that waits.
 * At most one `recv` of up to `READ_MAX` bytes a wake-up.
+* What is written last (`write_last`) waits in the kernel for FIN, which follows at once: one packet, not two.
+* FIN behind the last bytes is known with them (EPOLLRDHUP): the protocol is told (``at_end``), and the end
+  of input is read in the same wake-up.
 * `loseConnection` and `abortConnection` take effect when the running batch is over, so a
   protocol never hears ``connectionLost`` from inside its own call. So does FIN of our own, which a close that
   follows in the same batch makes needless.
@@ -30,11 +33,8 @@ Rules:
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
-import sys
-import termios
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
@@ -42,8 +42,9 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.python.failure import Failure
 
 from txlb.errors import SendStalled
-from txlb.net.loop import ERROR, HANGUP, READ, WRITE, Loop
-from txlb.net.transport import StreamProtocol, Transport, native_protocol, twisted_address
+from txlb.net.connected import ConnectedSocket
+from txlb.net.loop import ENDED, ERROR, HANGUP, READ, WRITE, Loop
+from txlb.net.transport import StreamProtocol, native_protocol
 
 HIGH_WATER: Final = 65536
 READ_MIN: Final = 16384
@@ -51,9 +52,8 @@ READ_MAX: Final = 131072
 SEND_PROGRESS: Final = 16384
 READ_FROM: Final[Any] = os.read  # a third cheaper to call than socket.recv and socket.send
 WRITE_TO: Final[Any] = os.write
-PEEK: Final = int(socket.MSG_PEEK)
-OUTQ: Final = int(termios.TIOCOUTQ)
-NOTHING_QUEUED: Final = bytes(4)
+MORE: Final[Any] = int(getattr(socket, "MSG_MORE", 0))
+SHUT_WR: Final = int(socket.SHUT_WR)
 RESET_BEHIND_FIN: Final = int(errno.EPIPE)
 DONE: Final = Failure(ConnectionDone())
 ABORTED: Final = Failure(ConnectionAborted())
@@ -61,21 +61,19 @@ STALLED: Final = Failure(SendStalled())
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class StreamTransport(Transport):
-    """One connected, non-blocking stream socket."""
+class StreamTransport(ConnectedSocket):
+    """One connected, non-blocking stream socket, read and written."""
 
     loop: Loop
-    sock: Any
-    fd: int
-    handle: Any  # ``fd`` as an object, made once
     protocol: StreamProtocol | None
-    peer: Any
+    reading: int  # the events of reading
     interest: int
     read_size: int
-    connected: bool
     disconnecting: bool
     read_closed: bool
+    ending: bool  # the end of input is in sight: the peer has sent FIN
     write_closed: bool
+    last: bool  # what is written now is the last: the end of output follows
     fin_due: bool
     paused: bool
     parked: bool
@@ -93,24 +91,20 @@ class StreamTransport(Transport):
 
     def __init__(self, loop: Loop, sock: Any, peer: Any, send_timeout: float) -> None:
         """``sock`` is connected; ``peer`` its address as `socket.accept` gives it."""
-        super().__init__()
+        super().__init__(sock, peer)
         self.loop = loop
         loop.opened += 1
         self.number = loop.opened
         self.opened_at = self.active_at = loop.now
-        self.sock = sock
-        if sock.gettimeout() != 0.0:
-            sock.setblocking(False)
-        self.fd = sock.fileno()
-        self.handle = self.fd
         self.protocol = None
-        self.peer = peer
+        self.reading = READ | ENDED if loop.forgets_closed else READ
         self.interest = 0
         self.read_size = READ_MIN
-        self.connected = True
         self.disconnecting = False
         self.read_closed = False
+        self.ending = False
         self.write_closed = False
+        self.last = False
         self.fin_due = False
         self.paused = False
         self.parked = False
@@ -129,16 +123,16 @@ class StreamTransport(Transport):
     def start(self, protocol: Any) -> None:
         """Give the connection to ``protocol`` and begin to read."""
         self.protocol = native_protocol(protocol)
-        self.interest = READ
-        self.loop.add(self.fd, self, READ)
+        self.interest = self.reading
+        self.loop.add(self.fd, self, self.reading)
         self.protocol.makeConnection(self)
 
     def take_over(self, protocol: Any) -> None:
         """`start` on a descriptor that the loop watches already (a connect came through)."""
         self.protocol = native_protocol(protocol)
-        self.interest = READ
+        self.interest = self.reading
         self.loop.handlers[self.fd] = self
-        self.loop.modify(self.fd, READ)
+        self.loop.modify(self.fd, self.reading)
         self.protocol.makeConnection(self)
 
     # -- the descriptor ---------------------------------------------------------------
@@ -150,7 +144,7 @@ class StreamTransport(Transport):
 
     def _transmit(self, data: bytes) -> int:
         """How many bytes of ``data`` were taken. Raises OSError."""
-        sent: int = WRITE_TO(self.handle, data)
+        sent: int = self.sock.send(data, MORE) if self.last else WRITE_TO(self.handle, data)
         return sent
 
     # -- events ---------------------------------------------------------------------
@@ -162,6 +156,7 @@ class StreamTransport(Transport):
             self._writable()
         if events & READ and not self.paused and not self.read_closed:
             if self.connected and not self.closing:
+                self.ending = events & ENDED != 0
                 self._readable()
         elif events & (ERROR | HANGUP) and self.connected:
             self._hung_up(events)
@@ -171,6 +166,10 @@ class StreamTransport(Transport):
 
     def _readable(self) -> None:
         self._read()
+        if self.at_end:
+            self.at_end = False
+            if self.connected and not self.paused and not self.closing:
+                self._read()
 
     def _writable(self) -> None:
         if self.pending_size:
@@ -178,7 +177,7 @@ class StreamTransport(Transport):
 
     def _wanted(self) -> int:
         """The events to be told of."""
-        wanted = 0 if self.paused or self.read_closed else READ
+        wanted = 0 if self.paused or self.read_closed else self.reading
         return wanted | WRITE if self.pending_size else wanted
 
     def _read(self) -> None:
@@ -193,6 +192,7 @@ class StreamTransport(Transport):
             self._lost(Failure(ConnectionLost(str(why))))
             return
         size = len(data)
+        self.at_end = self.ending and 0 < size < self.read_size
         if size == 0:
             if self.broken and not self.whole:
                 self._lost(Failure(ConnectionLost()))  # a reset whose error a write has met
@@ -270,6 +270,10 @@ class StreamTransport(Transport):
             self._update()
             self._check_high_water()
 
+    def write_last(self, data: bytes) -> None:
+        self.last = True
+        self.write(data)
+
     def _flush(self) -> None:
         while self.pending_size and self.connected:
             data = b"".join(self.pending) if len(self.pending) > 1 else self.pending[0]
@@ -346,15 +350,18 @@ class StreamTransport(Transport):
 
     def _finish_output(self) -> None:
         """Everything is sent: close, or only our direction, if that was asked for."""
-        if self.disconnecting:
-            self._close_later(False)
-        elif self.write_closed:
+        if self.last:
+            self.last = False
+            self._shutdown_write()  # the kernel holds back what goes with it
+        elif self.write_closed and not self.disconnecting:
             self.fin_due = True
             self.loop.defer(self)  # the same: a close sends FIN as well
+        if self.disconnecting:
+            self._close_later(False)
 
     def _shutdown_write(self) -> None:
         try:
-            self.sock.shutdown(socket.SHUT_WR)
+            self.sock.shutdown(SHUT_WR)
         except OSError:
             pass  # reset meanwhile: reading will tell
 
@@ -409,22 +416,6 @@ class StreamTransport(Transport):
         if protocol is not None:
             protocol.connectionLost(reason)
 
-    def is_stale(self) -> bool:
-        try:
-            self.sock.recv(1, PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
-
-    def undelivered(self) -> int:
-        try:
-            queued: bytes = fcntl.ioctl(self.handle, OUTQ, NOTHING_QUEUED)
-        except (OSError, TypeError):  # not told of this kind of socket, or closed
-            return self.pending_size
-        return self.pending_size + int.from_bytes(queued, sys.byteorder)
-
     # -- producing (we are read from) -------------------------------------------------
 
     def pauseProducing(self) -> None:
@@ -459,35 +450,3 @@ class StreamTransport(Transport):
             self.producer_paused = False
             if producer is not None:
                 producer.resumeProducing()
-
-    # -- addresses and options --------------------------------------------------------
-
-    def getPeer(self) -> Any:
-        """The peer's address."""
-        return twisted_address(self.peer)
-
-    def getHost(self) -> Any:
-        """Our own address."""
-        return twisted_address(self.sock.getsockname())
-
-    def local_address(self) -> tuple[str, int]:
-        if not self.connected:
-            return "", 0
-        peer = self.peer
-        # A third item is what a PROXY header said of it (`Acceptor.accepted`).
-        where: Any = peer[2] if isinstance(peer, tuple) and len(peer) == 3 else self.sock.getsockname()
-        if not isinstance(where, tuple):
-            return "", 0
-        host: str = where[0]
-        if host.startswith("::ffff:") and "." in host:
-            host = host[7:]
-        port: int = where[1]
-        return host, port
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """Nagle's algorithm off (it is, already, on everything of ours)."""
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Let the kernel probe a silent peer."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)

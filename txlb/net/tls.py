@@ -17,6 +17,7 @@ Rules:
 
 from __future__ import annotations
 
+import socket
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
@@ -28,6 +29,7 @@ from txlb.net.stream import StreamTransport
 
 RECORDS: Final = 8
 UNEXPECTED_EOF: Final = -1
+TCP_CORK: Final[Any] = int(getattr(socket, "TCP_CORK", 3))
 
 ERROR: Final[Any] = SSL.Error
 WANT_READ_ERROR: Final[Any] = SSL.WantReadError
@@ -122,6 +124,7 @@ class TlsTransport(StreamTransport):
 
     def __init__(self, loop: Loop, sock: Any, peer: Any, send_timeout: float, tls: Any) -> None:
         super().__init__(loop, sock, peer, send_timeout)
+        self.reading = READ  # the end of input is a record, not FIN
         self.tls = tls
         self.engine = engine_of(tls)
         self.sessions = None
@@ -176,6 +179,13 @@ class TlsTransport(StreamTransport):
             if sent == size:
                 return sent
             piece = memoryview(data)[sent:]
+
+    def write_last(self, data: bytes) -> None:
+        try:
+            self.sock.setsockopt(socket.IPPROTO_TCP, TCP_CORK, 1)  # OpenSSL writes without flags
+        except OSError:
+            pass  # no TCP
+        super().write_last(data)
 
     # -- events -----------------------------------------------------------------------
 

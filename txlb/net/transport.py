@@ -30,6 +30,7 @@ class Transport(Handler):
     active_at: float  # when bytes last moved
     taken: int  # bytes received
     given: int  # bytes sent
+    at_end: bool  # behind what `dataReceived` is told now, the end of input is here already
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,9 +40,14 @@ class Transport(Handler):
         self.active_at = 0.0
         self.taken = 0
         self.given = 0
+        self.at_end = False
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError
+
+    def write_last(self, data: bytes) -> None:
+        """`write` what the end of our output follows in this batch: both may leave as one packet."""
+        self.write(data)
 
     def writeSequence(self, pieces: Any) -> None:
         """Send the pieces as one."""

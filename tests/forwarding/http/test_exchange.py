@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.dataplane import Peer, Stage, get, ok, post, stage
+from support.dataplane import Peer, Stage, get, ok, post, segments_in, stage
 
 from txlb.forwarding.suspects import line_of
 
@@ -48,6 +48,35 @@ def test_times_grow_in_order() -> None:
         here.net.settle()
         record = here.records()[0]
         assert 0 <= record["connect_ms"] <= record["first_byte_ms"] <= record["total_ms"]
+
+
+# -- the last bytes -------------------------------------------------------------------
+
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+
+
+def segments_of(here: Stage, request: bytes, answer: bytes | None) -> int:
+    """How many segments bring a new client its answer, and FIN if that follows; None = txlb's own answer."""
+    client = here.client()
+    before = segments_in(client)
+    if answer is None:
+        client.send(request)
+    else:
+        here.asked(client, request).send(answer)
+    here.net.settle()
+    assert client.ending == ("fin" if b"Connection: close" in request or answer is None else "")
+    count = segments_in(client) - before
+    client.finish()
+    here.net.settle()
+    return count
+
+
+def test_fin_leaves_with_the_end_of_the_answer() -> None:
+    with stage() as here:
+        for answer in (ok(b"x"), ok(b""), CHUNKS):
+            last = segments_of(here, get("/", "Connection: close"), answer)
+            assert last == segments_of(here, get("/"), answer)
+        assert segments_of(here, b"nonsense\r\n\r\n", None) == last
 
 
 # -- whatever happens ----------------------------------------------------------------

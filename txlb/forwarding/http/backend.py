@@ -231,7 +231,7 @@ class BackendConnection(BackendSide):
         ):
             self.keep_alive = False
             if self.wrap:
-                exchange.send_to_client(LAST_CHUNK)
+                exchange.send_last(LAST_CHUNK)
             exchange.response_ended()
         else:
             self.keep_alive = False
@@ -357,7 +357,7 @@ class BackendConnection(BackendSide):
             if out is None:  # the head goes on as it came
                 exchange.send_to_client(data)
             else:
-                exchange.send_to_client(_joined(out, data, start) if extra else out)
+                exchange.send_last(_joined(out, data, start) if extra else out)
             exchange.response_ended()
             return
         self.state = BODY
@@ -388,7 +388,11 @@ class BackendConnection(BackendSide):
         if piece and self.wrap:
             piece = b"%x\r\n%b\r\n" % (len(piece), piece)
         if piece or before:
-            exchange.send_to_client(before + piece if before else piece)
+            out = before + piece if before else piece
+            if body.done:
+                exchange.send_last(out)
+            else:
+                exchange.send_to_client(out)
         if body.done:
             if body.used < fed:
                 self.keep_alive = False

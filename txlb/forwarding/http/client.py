@@ -393,7 +393,10 @@ class ClientConnection(ClientSide):
             minor = exchange.head.minor
             to_head = exchange.to_head
         data = self.settings.refusals.answer(status, keep_alive, minor, to_head)
-        self.transport.write(data)
+        if keep_alive:
+            self.transport.write(data)
+        else:
+            self.transport.write_last(data)
         return len(data)
 
     def response_ended(self, reusable: bool) -> None:

@@ -119,6 +119,14 @@ class Exchange(Dispatch):
         self.bytes_out += len(data)
         self.client.transport.write(data)
 
+    def send_last(self, data: bytes) -> None:
+        """The last bytes of the answer; `response_ended` follows."""
+        self.bytes_out += len(data)
+        if self.client_closing:
+            self.client.transport.write_last(data)
+        else:
+            self.client.transport.write(data)
+
     def response_ended(self) -> None:
         """The answer is whole."""
         side = self.backend
