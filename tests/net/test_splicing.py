@@ -9,7 +9,7 @@ from twisted.internet.testing import StringTransport
 from txlb.errors import SendStalled
 from txlb.net.splice import PIPE_SIZE, UNBOUNDED
 from txlb.net.splicing import SplicingTransport
-from txlb.net.stream import StreamTransport
+from txlb.net.stream import READ_MAX, READ_MIN, StreamTransport
 from txlb.net.transport import ForeignTransport
 
 BODY = bytes(range(256)) * 8192  # 2 MiB: more than tight buffers and a pipe take
@@ -48,6 +48,14 @@ def test_exactly_so_many_bytes_are_moved_and_the_rest_is_heard(net: Net) -> None
     assert route.source_heard.data == b"and more"
     assert route.source_heard.spliced_bytes == len(BODY)
     assert route.source_heard.heard == ["made", "spliced"]
+
+
+@pytest.mark.parametrize("size", [6, UNBOUNDED])
+def test_the_read_behind_a_run_of_known_length_is_a_small_one(net: Net, size: int) -> None:
+    route = Route(net)
+    route.source.read_size = READ_MAX  # as it is after much data
+    assert route.splice(size)
+    assert route.source.read_size == (READ_MAX if size == UNBOUNDED else READ_MIN)
 
 
 def test_they_come_between_what_is_written_before_and_after(net: Net) -> None:

@@ -5,6 +5,7 @@ Rules:
 * While it is a source, what arrives goes to the sink unseen; the protocol hears how much
   (`StreamProtocol.spliced`), and of the end as ever.
 * While the sink does not take what the pipe holds, or what was written to it before, the source is not read.
+* Behind a run of known length the next read is a small one: what is read is copied.
 * Whatever ends one of the two ends the splice; bytes still in the pipe are then lost, as
   bytes in a send buffer are.
 """
@@ -18,7 +19,7 @@ from twisted.python.failure import Failure
 
 from txlb.net.loop import WRITE, Loop
 from txlb.net.splice import Splice
-from txlb.net.stream import SEND_PROGRESS, StreamTransport
+from txlb.net.stream import READ_MIN, SEND_PROGRESS, StreamTransport
 from txlb.net.transport import StreamProtocol, Transport
 
 
@@ -49,6 +50,8 @@ class SplicingTransport(StreamTransport):
         if pipe is None:
             return False
         splice = Splice(self.loop.pipes, pipe, owner, self.fd, sink.fd, size)
+        if not splice.unbounded:
+            self.read_size = READ_MIN  # behind it comes another message's head, and a body not to be copied
         self.outgoing = splice
         self.spliced_to = sink
         sink.incoming = splice
