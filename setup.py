@@ -30,6 +30,7 @@ NOT_COMPILED = (
     "txlb/net/hosting.py",
     "txlb/net/link.py",
     "txlb/net/loop_reactor.py",
+    "txlb/net/reactor_time.py",
     "txlb/net/scheduling.py",
     "txlb/net/shared_memory.py",
     "txlb/net/slices.py",

@@ -22,10 +22,12 @@ from support.http import get, get_now
 from support.ports import free_port
 from support.processes import Program, accepts, child_environment, pause, python, twistd
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import Clock
 
 import txlb
 from txlb.control.balancer import StartFailure
-from txlb.service import Options
+from txlb.core.model import Snapshot
+from txlb.service import Options, build
 
 TAC = str(Path(__file__).parent / "support" / "stand_in_tac.py")
 DAEMON = "from twisted.scripts.twistd import run; run()"
@@ -204,6 +206,12 @@ def test_a_start_failure_is_an_error_and_an_exit():
     assert isinstance(failure, Exception)
     assert isinstance(failure, SystemExit)
     assert (str(failure), failure.code) == ("no port", 1)
+
+
+def test_a_reactor_that_is_somebody_else_s_keeps_its_time():
+    clock = Clock()
+    build(Snapshot(node_id="embedded", workers=0), clock)
+    assert "seconds" not in vars(clock)
 
 
 # -- starting ------------------------------------------------------------------------------------------------

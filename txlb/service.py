@@ -1,7 +1,8 @@
 """``twistd txlb``: options, and the composition root of the control process.
 
 `makeService` only reads the configuration, so that its errors appear on the console and before
-any fork; what happens then is in `txlb.control.balancer`.
+any fork; what happens then is in `txlb.control.balancer`. twistd's reactor is ours: it is told to go by
+`time.monotonic`. The reactor that `build` is given is not touched.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from txlb.control.supervisor import Supervisor
 from txlb.control.worker_process import MODULE_PATH, default_command, worker_environment
 from txlb.core.model import Snapshot
 from txlb.errors import ConfigError
+from txlb.net.reactor_time import use_monotonic_time
 
 PlaneFactory = Callable[[Any, memoryview, str, OnReports], Any]
 
@@ -92,6 +94,7 @@ def makeService(options: Options) -> LoadBalancer:
     """For twistd."""
     from twisted.internet import reactor
 
+    use_monotonic_time(reactor)
     if options["demo"]:
         from txlb.demo import demo
 

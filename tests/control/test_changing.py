@@ -118,3 +118,18 @@ async def test_a_drain_is_no_new_generation(ready: Ready):
     assert ready.node.standings.of("a").drained
     await ready.node.reload()
     assert ready.node.standings.of("a").drained
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_drain_lasts_as_long_when_the_clock_is_set(ready: Ready, monkeypatch: pytest.MonkeyPatch):
+    now = time.time()
+    monkeypatch.setattr("txlb.control.changing.time.time", lambda: now - 3600.0)  # since txlb was started
+    begun = time.monotonic()
+    await ready.node.changing.change(
+        lambda composed, leaving: drain_backend(composed, "a", now - 3600.0 + 60)
+    )
+    until = ready.node.drains.until("a")
+    assert until is not None and begun + 55 < until < begun + 65
+    monkeypatch.setattr("txlb.control.changing.time.time", lambda: now)
+    await ready.node.changing.change(adding("n"))
+    assert ready.node.drains.until("a") == until

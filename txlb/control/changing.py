@@ -64,7 +64,7 @@ class Changing:
         self._targets = targets
         self._lock = DeferredLock()
         self._amendments: list[Amendment] = []
-        self._epoch = time.monotonic() - time.time()  # from the time of day to that of deadlines
+        self._deadlines: dict[tuple[str, float], float] = {}  # of drains, by id and time of day
         self._begun = False
         self._refreshing = LoopingCall(self.refresh)
         self._refreshing.clock = reactor
@@ -236,12 +236,16 @@ class Changing:
         await self._put_in_force(draft, snapshot)
 
     def _sync_drains(self) -> None:
-        """Workers learn who drains."""
+        """Workers learn who drains; a deadline that is known stays, whatever the system's clock is set to."""
         configuration = self.configuration
         known = {backend.id for backend in configuration.composed.snapshot.backends}
-        until = {
-            id: moment + self._epoch for id, moment in configuration.composed.drains().items() if id in known
+        epoch = time.monotonic() - time.time()
+        self._deadlines = {
+            drain: self._deadlines.get(drain, drain[1] + epoch)
+            for drain in configuration.composed.drains().items()
+            if drain[0] in known
         }
+        until = {id: deadline for (id, _), deadline in self._deadlines.items()}
         until.update((id, one.until) for id, one in configuration.leaving.items())
         self._drains.sync(until, configuration.leaving)
 

@@ -5,7 +5,8 @@ Rules:
 * One wait for everything: the plane's descriptors are in the set that is waited on, and the
   reactor's own (the link, threads' wake-ups) hang in it as one nested descriptor. So a
   request costs one epoll_wait and none of the reactor's dispatch; what is rare pays instead.
-* To protocols, timers and threads it is an ordinary epoll reactor.
+* To protocols, timers and threads it is an ordinary epoll reactor, except that it keeps time when the
+  system's clock is set.
 * Batch follows batch without the main loop in between, which costs three microseconds: until a timed
   call is due or made, a descriptor of the reactor's own is ready, or somebody stops it.
 * Without a `Loop` attached it behaves exactly like Twisted's.
@@ -14,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any
 
 from twisted.internet.base import DelayedCall
@@ -41,6 +43,7 @@ class LoopReactor(EPollReactor):
 
     _plane: Any = None
     _loop: Loop | None = None
+    seconds = staticmethod(time.monotonic)
 
     def attach(self, loop: Loop, plane: Any) -> None:
         """Wait on ``plane``, the epoll set of ``loop``, from now on."""

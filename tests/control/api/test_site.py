@@ -18,12 +18,16 @@ import pytest_twisted
 from support.admin import READ_TOKEN, WRITE_TOKEN, Admin, token_file
 from support.http import exchange
 from support.processes import pause
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
+from twisted.web.resource import Resource
 
 from txlb.control.api import site
 from txlb.control.api.app import AdminApi
+from txlb.control.api.audit import AuditLog
 from txlb.control.api.failures import LIMIT
+from txlb.control.api.guard import Guard
 from txlb.core.model import AdminSpec
 
 AdminOn = Callable[[AdminSpec | str], Admin]
@@ -286,3 +290,13 @@ async def test_stopping_ends_idle_connections(admin: Admin):
         admin.listener._site.disconnect()
         one.settimeout(5)
         assert await deferToThread(one.recv, 1) == b""
+
+
+def test_nothing_of_it_runs_while_nobody_asks() -> None:
+    clock = Clock()
+    idle = site.AdminSite(
+        Resource(), Guard(None, (), clock.seconds), AuditLog(clock.seconds, time.time), clock
+    )
+    idle.doStart()
+    assert clock.getDelayedCalls() == []
+    idle.doStop()

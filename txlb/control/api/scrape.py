@@ -5,6 +5,7 @@ Importing this installs a reactor: import it lazily.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from klein import Klein
@@ -72,6 +73,6 @@ class ScrapeSite(AdminSite):
         super().__init__(
             resource,
             ReadOnly(None, (), reactor.seconds),
-            NoAudit(reactor.seconds, reactor.seconds),
+            NoAudit(reactor.seconds, time.time),
             reactor,
         )
