@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from txlb.control.health import BATCH, LINES, SLICE, TICK, HealthChecks
 from txlb.core.agenda import AHEAD, SLOT
 from txlb.core.model import BackendSpec, ListenerSpec, OwnCheckSpec, RuleSpec, Snapshot
+from txlb.net.loop import Handler
 
 OWN = OwnCheckSpec("support.own_probes:Scripted", None, 5.0, 2.0, 2, 3)
 STEP = 0.00097  # no moment of the checks is a whole number of them
@@ -95,6 +96,51 @@ def test_while_nothing_is_due_nothing_wakes_up(simulated: Simulated) -> None:
     simulated.run(2.0)
     simulated.run(100.0)
     assert len(simulated.awake) <= 100.0 / (AHEAD * SLOT) + 1
+
+
+def test_while_nothing_is_due_the_loop_ticks_once_a_second(simulated: Simulated) -> None:
+    simulated.run(1.5)
+    [tick] = simulated.clock.getDelayedCalls()
+    assert tick.getTime() - simulated.clock.seconds() == pytest.approx(0.5, abs=0.01)
+
+
+class Late(Handler):
+    """Something on the loop of the probes whose deadline is over, or that is deferred."""
+
+    def __init__(self, simulated: Simulated) -> None:
+        super().__init__()
+        hosted = simulated.checks._hosted
+        assert hosted is not None
+        self.loop = hosted.loop
+        self.times = 0
+
+    def timed_out(self, now: float) -> None:
+        self.loop.defer(self)
+
+    def later(self) -> None:
+        self.times += 1
+
+
+def test_a_turn_looks_at_the_deadlines_of_the_loop(simulated: Simulated) -> None:
+    late = Late(simulated)
+    simulated.apply(1000)
+    simulated.tick(1.1)
+    late.loop.wheel.current -= 10  # as if it had not been looked at for a second
+    late.loop.wheel.arm(late, 1.0)
+    simulated.clock.advance(TICK)
+    assert late.times == 1
+
+
+@pytest.mark.parametrize("deed", ["apply", "suspect", "stop"])
+def test_what_the_loop_defers_does_not_wait_for_a_tick(simulated: Simulated, deed: str) -> None:
+    late = Late(simulated)
+    late.loop.defer(late)
+    {
+        "apply": lambda: simulated.apply(1),
+        "suspect": lambda: simulated.checks.suspect([]),
+        "stop": simulated.checks.stop,
+    }[deed]()
+    assert late.times == 1
 
 
 def test_few_backends_wake_it_up_for_their_probes_only(simulated: Simulated) -> None:

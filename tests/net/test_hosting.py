@@ -10,7 +10,7 @@ import support.hosted_echo
 from support.dataplane import Net, Peer, Recorder
 from support.processes import child_environment, python
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
 from txlb.net.hosting import EpollDescriptor, HostedLoop
@@ -110,6 +110,18 @@ async def test_a_tick_that_raises_is_logged_and_the_next_one_comes(logged_failur
     hosted.stop()
     assert [failure.type for failure in logged_failures] == [ValueError]
     logged_failures.clear()
+
+
+@pytest.mark.parametrize(("period", "ticks"), [((), 21), ((1.0,), 3)], ids=["of itself", "as told"])
+def test_how_often_it_ticks(period: tuple[float, ...], ticks: int) -> None:
+    clock = Clock()
+    clock.addReader = clock.removeReader = lambda _: None  # type: ignore[attr-defined]
+    seen: list[int] = []
+    hosted = HostedLoop(clock)
+    hosted.start(lambda: seen.append(1), *period)
+    clock.pump([0.05] * 41)
+    hosted.stop()
+    assert len(seen) == ticks
 
 
 class Readable(Handler):

@@ -7,6 +7,9 @@ Rules:
 * The next turn is when something is due, and while nothing is there is none. What makes something due earlier
   moves it. Turns are `TICK` seconds apart at least (one that is late does not put off the next): as far as
   many backends, or what a turn left over, keep them busy, there is one every `TICK`.
+* The loop that probes run on looks at its deadlines in every turn, and every `IDLE_TICK` besides. None of
+  them ends a probe: they bound how long a connection stays that has served its purpose. What the loop defers
+  is done at once.
 * A change of verdict is told at once (``on_verdict``); the log gets it within `TICK`: the first `LINES` of a
   turn and a count.
 * What workers suspect is probed now (`suspect`); only the probe's result takes a backend out.
@@ -48,6 +51,7 @@ from txlb.net.stream import StreamTransport
 from txlb.net.tls_origin import TlsOrigin, client_context
 
 TICK = 0.02
+IDLE_TICK = 1.0
 BATCH = 200
 SLICE = 0.005
 LINES = 10
@@ -96,7 +100,7 @@ class HealthChecks:
 
     def start(self) -> None:
         self._hosted = HostedLoop(self._reactor)
-        self._hosted.start(lambda: None)
+        self._hosted.start(lambda: None, IDLE_TICK)
         self._rounds.planned = NEVER
 
     def stop(self) -> None:
@@ -126,12 +130,14 @@ class HealthChecks:
         self._limit = max(1, min(snapshot.health_check_concurrency, descriptors // 2))
         self._taking_over = self._take_over(snapshot)
         self._go_on_taking_over()
+        self._run_deferred()
         if self._taking_over is not None:
             self._hasten(self._clock() + TICK)
 
     def suspect(self, backend_ids: Iterable[str]) -> None:
         """Workers doubt these backends."""
         self._rounds.suspect(backend_ids)
+        self._run_deferred()
 
     def is_healthy(self, backend_id: str) -> bool:
         return backend_id not in self._down
@@ -180,10 +186,10 @@ class HealthChecks:
         try:
             try:
                 self._rounds.turn(BATCH, self._limit)
+                self._go_on_taking_over()
             finally:
                 if self._hosted is not None:
-                    self._hosted.loop.run_deferred()
-            self._go_on_taking_over()
+                    self._hosted.loop.tick()
         except Exception:
             self.log.failure("a turn of the health checks failed")
         if self._verdicts:
@@ -195,6 +201,10 @@ class HealthChecks:
         self._rounds.planned = NEVER
         if due < NEVER:
             self._hasten(due)
+
+    def _run_deferred(self) -> None:
+        if self._hosted is not None:
+            self._hosted.loop.run_deferred()
 
     def _go_on_taking_over(self) -> None:
         if self._taking_over is None:

@@ -133,8 +133,8 @@ class HostedLoop:
             self.loop = Loop(self._poller, False)
             self._poller.loop = self.loop
 
-    def start(self, on_tick: Any) -> None:
-        """Watch, and tick every `TICK` seconds: deadlines first, then ``on_tick()``."""
+    def start(self, on_tick: Any, period: float = TICK) -> None:
+        """Watch, and tick every ``period`` seconds: deadlines first, then ``on_tick()``."""
         if self._epoll is not None and isinstance(self._reactor, LoopReactor):
             self._attached = True
             self._reactor.attach(self.loop, self._epoll)
@@ -150,7 +150,7 @@ class HostedLoop:
 
         self._ticking = LoopingCall(tick)
         self._ticking.clock = self._reactor
-        self._ticking.start(TICK, now=True)
+        self._ticking.start(period, now=True)
 
     def stop(self) -> None:
         """Watch no more; what is still registered is forgotten."""
