@@ -35,6 +35,7 @@ MAX_HEAD: Final = 65536
 MAX_FIELDS: Final = 500
 MAX_TRAILER: Final = 16384
 MAX_INTERIM: Final = 16
+COPIED: Final = 16384  # bytes: up to here two copies take less time than making a view
 MAX_REMEMBERED: Final = 1024
 END_OF_HEAD: Final = b"\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -429,5 +430,7 @@ class BackendConnection(BackendSide):
 
 
 def _joined(head: bytes, data: bytes, start: int) -> bytes:
-    """``head`` and ``data[start:]`` as one, the body copied once."""
+    """``head`` and ``data[start:]`` as one, a long body copied once."""
+    if len(data) <= COPIED:
+        return head + data[start:]
     return b"".join((head, memoryview(data)[start:]))
