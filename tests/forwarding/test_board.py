@@ -191,6 +191,18 @@ def test_a_tick_writes_so_many_at_most_and_those_first_that_wait_longest() -> No
         assert [worker.backend(id, "requests") for id in ("b0", f"b{MOST + 100}")] == [2, 2]
 
 
+def test_nobody_waits_for_the_gauges_of_others() -> None:
+    with many(2 * MOST) as worker:
+        for backend in worker.backends.values():
+            backend.active_connections = 1
+            backend.touch()
+        *_, other, last = worker.backends.values()
+        worker.board.flush([last])
+        assert [worker.backend(one.id, "active") for one in (other, last)] == [0, 1]
+        worker.board.flush([])
+        assert worker.backend(other.id, "active") == 1, "it has its turn"
+
+
 def test_gauges_do_not_wait_for_their_turn() -> None:
     with many(2 * MOST) as worker:
         for backend in worker.backends.values():

@@ -9,6 +9,7 @@ def test_a_deadline_is_told_once() -> None:
     drains.begin("b", 7.0)
     assert drains.overdue(4.9) == set()
     assert drains.overdue(5.0) == {"a"}
+    assert drains.ids == {"a", "b"}, "it goes on draining"
     assert drains.overdue(6.0) == set()
     assert drains.overdue(9.0) == {"b"}
 
@@ -25,6 +26,8 @@ def test_what_is_enabled_or_has_no_deadline_is_not_cut_off() -> None:
     drains = Drains()
     drains.begin("a", 5.0)
     drains.begin("b", None)
+    assert drains.ids == {"a", "b"}
     drains.end("a")
+    assert drains.ids == {"b"}
     drains.end("never began")
     assert drains.overdue(99.0) == set()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -18,6 +18,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from txlb.core.backend import Backend
 from txlb.core.model import (
     AccessLogSpec,
     AlgorithmSpec,
@@ -744,6 +745,38 @@ async def test_bytes_are_on_the_board_while_a_websocket_lasts(scene: Scene) -> N
     await scene.ticks()
     assert (scene.listener("bytes_in"), scene.listener("bytes_out")) == (5, 1 << 20)
     assert scene.of_backend(number, "bytes_in") == before + (1 << 20)
+
+
+class WatchedBoard:
+    """A board, and whose gauges it was told not to keep waiting."""
+
+    def __init__(self, board: Any) -> None:
+        self.board = board
+        self.awaited: list[list[Backend] | None] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.board, name)
+
+    def flush(self, awaited: list[Backend] | None) -> None:
+        self.awaited.append(awaited)
+        self.board.flush(awaited)
+
+
+@pytest_twisted.ensureDeferred
+async def test_gauges_do_not_wait_where_somebody_decides_by_them(scene: Scene) -> None:
+    board = WatchedBoard(scene.plane._board)
+    scene.plane._board = cast(Any, board)
+    await scene.ticks()
+    assert board.awaited[-1] == []
+    scene.plane.set_standings([Standing("b1", drained=True, drain_until=None)])
+    await scene.ticks()
+    assert [one.id for one in board.awaited[-1] or ()] == ["b1"]
+    scene.plane.watch_siblings([memoryview(bytearray(8 * WIDTH)).cast("q")])
+    await scene.ticks()
+    assert [one.id for one in board.awaited[-1] or ()] == ["b1"], "round robin weighs nothing"
+    scene.apply(rules=(RuleSpec("rule", ("b0", "b1"), algorithm=AlgorithmSpec("least_connections")),))
+    await scene.ticks()
+    assert board.awaited[-1] is None
 
 
 def is_to_backend(handler: Any) -> bool:

@@ -82,9 +82,19 @@ def test_who_is_no_longer_weighed_is_forgotten() -> None:
     assert [one.elsewhere for one in two] == [3, 0]
 
 
+def test_they_weigh_what_is_watched_and_nothing_else() -> None:
+    siblings = Siblings(rows(1, 2), Slices(Clock()))
+    assert not siblings.weigh()
+    siblings.watch(members(2))
+    assert siblings.weigh()
+    siblings.watch([])
+    assert not siblings.weigh()
+
+
 def test_without_siblings_there_is_nothing_to_do() -> None:
     clock = Clock()
     siblings = Siblings([], Slices(clock))
     siblings.watch(members(2))
     siblings.sweep()
+    assert not siblings.weigh()
     assert clock.getDelayedCalls() == []

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 
 class Drains:
-    """Deadlines by backend id; seconds of `time.monotonic`."""
+    """Who drains, and deadlines by backend id; seconds of `time.monotonic`."""
 
-    __slots__ = ("_until",)
+    __slots__ = ("_until", "ids")
     _until: dict[str, float]
+    ids: set[str]  # all that drain, until they are enabled again or gone
 
     def __init__(self) -> None:
         self._until = {}
+        self.ids = set()
 
     def begin(self, backend_id: str, until: float | None) -> None:
         """It drains, until then; may be told again with another deadline."""
+        self.ids.add(backend_id)
         if until is None:
             self._until.pop(backend_id, None)
         else:
@@ -28,6 +31,7 @@ class Drains:
 
     def end(self, backend_id: str) -> None:
         """It drains no longer, or is gone."""
+        self.ids.discard(backend_id)
         self._until.pop(backend_id, None)
 
     def overdue(self, now: float) -> set[str]:

@@ -333,7 +333,8 @@ class ForwardingPlane:
             self._board.lag(now, max(0.0, now - self._next_tick))
         self._next_tick = now + TICK
         self._board.gate(self._gate)
-        self._board.flush()
+        drains = [self._backends[id] for id in self._drains.ids]
+        self._board.flush(None if self._siblings.weigh() else drains)
         self._siblings.sweep()
         suspects = self._origins.suspects
         suspects.look(now)

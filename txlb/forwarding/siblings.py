@@ -37,9 +37,13 @@ class Siblings:
                 gone.fold(0)
         self._backends = backends
 
+    def weigh(self) -> bool:
+        """There are siblings, and backends whose load they weigh as we do."""
+        return bool(self._rows and self._backends)
+
     def sweep(self) -> None:
         """Begin to look at all of them."""
-        if self._rows and self._backends and not self._sweeping:
+        if self.weigh() and not self._sweeping:
             self._sweeping = True
             self._slices.start(self._steps(self._backends))
 
