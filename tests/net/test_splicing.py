@@ -161,6 +161,32 @@ def test_a_source_that_ends_early_is_told_as_ever(net: Net, how: str) -> None:
     assert route.sink.incoming is None and route.sink_heard.losses == 0
 
 
+class Passing(Recorder):
+    """Has the kernel move what follows the first bytes."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.sink, self.receiver = net.connect(Recorder())
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self.transport.splice_to(self.sink, 1000, self)
+
+    def readConnectionLost(self) -> None:
+        assert isinstance(self.sink, SplicingTransport)
+        assert self.sink.incoming is None, "the splice has ended by then"
+        super().readConnectionLost()
+
+
+def test_a_run_that_ends_before_it_begins_is_over_when_the_end_is_heard(net: Net) -> None:
+    protocol = Passing(net)
+    _, sender = net.connect(protocol)
+    sender.send(b"too little")
+    sender.finish()
+    net.settle()
+    assert protocol.heard == ["made", "end"] and protocol.data == b"too little"
+
+
 def test_a_sink_that_is_lost_ends_it_and_is_told(net: Net) -> None:
     route = Route(net)
     route.receiver.reading = False

@@ -339,6 +339,20 @@ def test_what_is_written_last_and_does_not_fit_is_sent_before_our_fin(net: Net) 
     assert (peer.ending, peer.data) == ("fin", BIG)
 
 
+def test_our_fin_waits_for_being_asked_for_even_behind_what_is_written_last(net: Net) -> None:
+    transport, peer = net.connect(Recorder(), send_buffer=16384, receive_buffer=16384)
+    peer.reading = False
+    transport.write_last(BIG)
+    assert transport.pending_size
+    peer.reading = True
+    net.run_until(lambda: len(peer.data) == len(BIG))
+    net.settle()
+    assert peer.ending == ""
+    transport.loseWriteConnection()
+    net.settle()
+    assert peer.ending == "fin"
+
+
 def test_the_end_of_input_behind_the_last_bytes_is_heard_in_the_same_wake_up(net: Net) -> None:
     protocol = Noting()
     transport, peer = net.connect(protocol)

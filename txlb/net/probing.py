@@ -25,15 +25,10 @@ from mypy_extensions import mypyc_attr
 from txlb.core import health_counts as results
 from txlb.core.http.collect import MORE, WHOLE, HeadCollector
 from txlb.core.http.head import parse_response
-from txlb.net.connector import OURS
+from txlb.net.connector import INET, INET6, OURS, SOCKET, STREAM, TCP
 from txlb.net.loop import ENDED, ERROR, READ, WRITE, Handler, Loop
 
 # Once: enumerations are slow.
-TcpSocket: Final[Any] = socket.SocketType
-INET: Final = int(socket.AF_INET)
-INET6: Final = int(socket.AF_INET6)
-KIND: Final = int(socket.SOCK_STREAM) | int(socket.SOCK_NONBLOCK)
-TCP: Final = int(socket.IPPROTO_TCP)
 QUICKACK: Final = int(getattr(socket, "TCP_QUICKACK", 0))
 
 MOST: Final = 16384
@@ -163,7 +158,7 @@ class Probing(Handler):
         """Connect to an IP address."""
         self.phase = CONNECTING
         try:
-            self.sock = TcpSocket(INET6 if ":" in address else INET, KIND, 0)
+            self.sock = SOCKET(INET6 if ":" in address else INET, STREAM, 0)
             self.fd = self.sock.fileno()
             self.receiver.sockets += 1
             if QUICKACK and self.expected.request:

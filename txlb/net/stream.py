@@ -169,7 +169,7 @@ class StreamTransport(ConnectedSocket):
         if self.at_end:
             self.at_end = False
             if self.connected and not self.paused and not self.closing:
-                self._read()
+                self._readable()  # as whoever splices from here since has it
 
     def _writable(self) -> None:
         if self.pending_size:
@@ -350,10 +350,12 @@ class StreamTransport(ConnectedSocket):
 
     def _finish_output(self) -> None:
         """Everything is sent: close, or only our direction, if that was asked for."""
+        if not self.disconnecting and not self.write_closed:
+            return
         if self.last:
             self.last = False
             self._shutdown_write()  # the kernel holds back what goes with it
-        elif self.write_closed and not self.disconnecting:
+        elif not self.disconnecting:
             self.fin_due = True
             self.loop.defer(self)  # the same: a close sends FIN as well
         if self.disconnecting:
