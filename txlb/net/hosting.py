@@ -6,7 +6,7 @@ Rules:
   most one batch of events, those included that come while the first of them are handled.
 * Under a `LoopReactor` (worker processes) it is the other way round: the reactor waits on
   the inner set.
-* Without epoll (`ReactorPoller`) the same handlers are driven by the reactor's own
+* Where there is no epoll (`ReactorPoller`), the same handlers are driven by the reactor's own
   addReader/addWriter, a descriptor each.
 * Nothing leaves `doRead` as an exception: the reactor would drop the whole inner set. A tick
   that raises is logged, and the next one comes.
@@ -23,7 +23,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from txlb.net.loop import BATCH, ERROR, HANGUP, READ, WRITE, Loop
-from txlb.net.loop_reactor import LoopReactor
 from txlb.net.timers import TICK
 
 
@@ -135,8 +134,11 @@ class HostedLoop:
 
     def start(self, on_tick: Any, period: float = TICK) -> None:
         """Watch, and tick every ``period`` seconds: deadlines first, then ``on_tick()``."""
-        if self._epoll is not None and isinstance(self._reactor, LoopReactor):
-            self._attached = True
+        if self._epoll is not None:
+            from txlb.net.loop_reactor import LoopReactor  # cannot be imported where there is no epoll
+
+            self._attached = isinstance(self._reactor, LoopReactor)
+        if self._attached:
             self._reactor.attach(self.loop, self._epoll)
         elif self._descriptor is not None:
             self._reactor.addReader(self._descriptor)
