@@ -36,6 +36,10 @@ class StoreError(TxlbError):
     """The store cannot be opened, read or written."""
 
 
+class NotServing(TxlbError):
+    """Nothing can be changed yet, or any more: txlb starts or stops."""
+
+
 class ListenError(TxlbError):
     """A listener cannot have its address."""
 

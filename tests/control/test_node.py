@@ -15,7 +15,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from txlb.control.node import Node
 from txlb.core.model import AdminSpec, BackendSpec, ListenerSpec, Snapshot
-from txlb.errors import ConfigError, ListenError, TxlbError
+from txlb.errors import ConfigError, ListenError, NotServing, TxlbError
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ async def test_while_draining_nothing_is_published(running_reactor: Any):
     one.change(backends=())
     reload = one.node.reload()
     stopped = one.node.stop()
-    with pytest.raises(TxlbError, match="stopping"):
+    with pytest.raises(NotServing, match="stopping"):
         await reload
     await stopped
     assert one.node.snapshot.generation == 1

@@ -37,7 +37,7 @@ from txlb.control.resolve import (
 from txlb.control.targets import Targets
 from txlb.core.model import Snapshot
 from txlb.core.snapshot import Difference
-from txlb.errors import TxlbError
+from txlb.errors import NotServing
 
 NAMES_EVERY = 30.0
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class Changing:
         ``hosts`` are host names that the change brings, ``linger`` how long what it removes may go on.
         """
         if self._idle:
-            raise TxlbError("txlb is stopping" if self._publisher.closed else "txlb does not serve yet")
+            raise NotServing("txlb is stopping" if self._publisher.closed else "txlb does not serve yet")
         found = await look_up(self._reactor, hosts)
         if linger is None:
             linger = self._publisher.snapshot.timeouts.drain

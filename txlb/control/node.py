@@ -41,7 +41,7 @@ from txlb.core.model import Snapshot
 from txlb.core.scoreboard import LISTENER, WORKER
 from txlb.core.snapshot import Difference, key_of
 from txlb.core.standing import Standing
-from txlb.errors import TxlbError
+from txlb.errors import NotServing, TxlbError
 
 FIXED = ("workers", "admin", "metrics_bind", "store")
 
@@ -212,6 +212,8 @@ class Node:
         self.serving = True
 
     async def _reload(self, check: Callable[[], None]) -> Difference:
+        if self.draining:
+            raise NotServing("txlb is stopping")
         check()
         try:
             difference = await self._load_and_publish()

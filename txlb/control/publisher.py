@@ -24,7 +24,7 @@ from txlb.control.scoreboard import Scoreboard
 from txlb.core.model import Snapshot
 from txlb.core.scoreboard import Columns, ColumnsExhausted
 from txlb.core.snapshot import Difference, diff
-from txlb.errors import TxlbError
+from txlb.errors import NotServing, TxlbError
 
 ACKNOWLEDGED_WITHIN = 5.0
 Commit = Callable[[], Coroutine[Any, Any, None]]
@@ -65,7 +65,7 @@ class Publisher:
             self.scoreboard.reclaim(self.fleet.acknowledged())
             publication = await self.in_thread(self._prepared, snapshot)
         if self.closed:
-            raise TxlbError("txlb is stopping")
+            raise NotServing("txlb is stopping")
         opened = self._sockets.prepare(snapshot)
         try:
             await commit()

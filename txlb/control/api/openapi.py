@@ -253,6 +253,7 @@ def _paths() -> Json:
                         {
                             **{status: CHANGE[status] for status in ("400", "412", "413", "415")},
                             "422": "every error of the file; nothing changed",
+                            "503": "txlb is stopping",
                         }
                     ),
                 },

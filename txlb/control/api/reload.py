@@ -10,17 +10,17 @@ from txlb.control.api.problems import problem
 from txlb.control.api.requests import body_of, query, require_match, tagged
 from txlb.control.node import Node
 from txlb.core.snapshot import Changes, Difference
-from txlb.errors import ConfigError, RevisionMismatch, TxlbError
+from txlb.errors import ConfigError, NotServing, RevisionMismatch, TxlbError
 
 
 async def reload(node: Node, request: IRequest) -> bytes:
-    """200 what changed; 422 with every problem, or 412, and nothing changed."""
+    """200 what changed; 422 with every problem, 412, or 503 as txlb stops, and nothing changed."""
     query(request)
     if body_of(request, optional=True) != {}:
         raise ConfigError(["the body must be empty"])
     try:
         difference = await node.reload(lambda: require_match(node, request))
-    except RevisionMismatch:
+    except (RevisionMismatch, NotServing):
         raise
     except TxlbError as error:
         details = error.problems if isinstance(error, ConfigError) else [str(error)]
