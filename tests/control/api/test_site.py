@@ -79,6 +79,36 @@ async def test_every_route_asks_for_a_token(guarded: Admin, method: str, path: s
         assert form.status == 415
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://localhost:9900/health", "evil.test", 200),  # the authority of the target counts
+        ("HTTP://localhost/health?", "localhost", 200),
+        ("http://localhost", "localhost", 404),
+        ("http://localhost/nowhere", "localhost", 404),
+        ("http://evil.test/health", "localhost", 403),
+        ("http://user:secret@localhost/health", "localhost", 400),
+        ("http:///health", "localhost", 400),
+        ("health", "localhost", 400),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_target_may_be_a_url(
+    guarded: Admin, audit: list[dict[str, Any]], target: str, host: str, status: int
+):
+    assert (await guarded.call("GET", target, READ_TOKEN, Host=host)).status == status
+    assert (await guarded.call("POST", target, WRITE_TOKEN, b"{}", Host=host)).status in (status, 405)
+    assert all(line["path"] in ("/", "/health", "/nowhere", "-") for line in audit)
+    assert "secret" not in str(audit)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_url_does_not_stand_for_a_host_field_that_is_not_one(admin: Admin):
+    head = b"GET http://localhost/health HTTP/1.1\r\nConnection: close\r\n"
+    for hosts, status in ((b"", 403), (b"Host: localhost\r\n" * 2, 403), (b"Host: localhost\r\n", 200)):
+        assert (await exchange(admin.address, head + hosts + b"\r\n")).status == status
+
+
 @pytest_twisted.ensureDeferred
 async def test_too_many_wrong_tokens_from_one_address(guarded: Admin, audit: list[dict[str, Any]]):
     for _ in range(LIMIT):

@@ -6,13 +6,30 @@ Rules:
   ``admin.allowed_hosts``: a page that resolves its own name to 127.0.0.1 gets nothing. On a UNIX socket
   any will do.
 * An address counts as an address only if all of it is one: ``127.evil.test`` is a name.
+* The target of a request is a path, ``*``, or an http or https URL, whose authority then counts in place of the
+  Host field (RFC 9112, 3.2.2); a URL has a host and no user.
 * A request has one Host field. An Origin, which browsers send, must be allowed in the same way.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Sequence
+
+_URL = re.compile(
+    rb"https?://(?P<authority>[^/?#@]+)(?P<path>/.*)?(?P<query>\?.*)?", re.IGNORECASE | re.DOTALL
+)
+
+
+def split_target(target: bytes) -> tuple[bytes | None, bytes]:
+    """The authority of a request's target, if it has one, and path and query. Raises `ValueError`."""
+    if target.startswith(b"/") or target == b"*":
+        return None, target
+    url = _URL.fullmatch(target)
+    if url is None:
+        raise ValueError("the target is neither a path nor the URL of one")
+    return url["authority"], (url["path"] or b"/") + (url["query"] or b"")
 
 
 def host_of(header: str) -> str:

@@ -9,6 +9,7 @@ Rules:
 * At most `MAX_CONNECTIONS` at a time, `MAX_PER_SOURCE` of them from one address that is not the loopback.
 * Who is refused in the middle of a body, or sends what is no HTTP, hears the answer, then is no longer read
   and cut off after `LINGER` seconds.
+* A target that is a URL is split (`txlb.control.api.hosts`): its authority is put in place of the Host field.
 * Every answer says ``nosniff``; every attempt is told to the `AuditLog`.
 """
 
@@ -31,6 +32,7 @@ from txlb.control.api.auth import Caller
 from txlb.control.api.body import MAX_DEPTH, depth_of
 from txlb.control.api.failures import source_of
 from txlb.control.api.guard import EVERYBODY, Guard, Refusal
+from txlb.control.api.hosts import split_target
 from txlb.control.api.problems import problem
 
 MAX_BODY = 1024 * 1024
@@ -57,10 +59,11 @@ class AdminRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         channel: Any = self.channel
+        self._refer()
         verdict = channel.site.guard.identify(_Fields(self), channel.local, channel.source)
         if isinstance(verdict, Caller):
             self.caller = verdict
-        else:
+        elif self._refusal is None:
             self._refusal = verdict
         if self._refusal is None and length is not None and length > MAX_BODY:
             self._refusal = Refusal(413, f"the body is longer than {MAX_BODY} bytes")
@@ -82,6 +85,9 @@ class AdminRequest(Request):
             self._break_off()
         else:
             super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        super().requestReceived(command, path_of(path), version)
 
     def process(self) -> None:
         channel: Any = self.channel
@@ -114,6 +120,18 @@ class AdminRequest(Request):
     def connectionLost(self, reason: Any) -> None:
         self._write_down(gone=True)
         super().connectionLost(reason)
+
+    def _refer(self) -> None:
+        """Take the host from the target, if that names one."""
+        channel: Any = self.channel
+        try:
+            authority, _ = split_target(channel.target)
+        except ValueError as error:
+            self._refusal = Refusal(400, str(error))
+            return
+        hosts = self.requestHeaders.getRawHeaders(b"host") or ()
+        if authority is not None and len(hosts) == 1:
+            self.requestHeaders.setRawHeaders(b"host", [authority])
 
     def _refuse(self, refusal: Refusal) -> None:
         self.setHeader(b"x-content-type-options", b"nosniff")
@@ -160,12 +178,20 @@ class AdminRequest(Request):
                 self.caller,
                 channel.peer,
                 channel.command if self.method == b"(no method yet)" else self.method,
-                channel.target if self.uri == b"(no uri yet)" else self.uri,
+                path_of(channel.target) if self.uri == b"(no uri yet)" else self.uri,
                 status,
                 "gone" if gone else result,
                 "" if refusal is None else refusal.detail,
             )
         )
+
+
+def path_of(target: bytes) -> bytes:
+    """Without scheme and authority, which might hold a password; ``-`` of what is no target."""
+    try:
+        return split_target(target)[1]
+    except ValueError:
+        return b"-"
 
 
 def _is_utf8(path: bytes) -> bool:
