@@ -29,6 +29,33 @@ def test_openmetrics_is_spoken_to_those_who_ask(rows: Rows):
     }
 
 
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+    "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,"
+    "text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (PROMETHEUS, "application/openmetrics-text; version=1.0.0"),
+        (f"text/plain;version=0.0.4;q=0.5, {OPENMETRICS}", "application/openmetrics-text"),
+        (f"{OPENMETRICS};q=0.001,*/*;q=0", "application/openmetrics-text"),
+        (f"{OPENMETRICS};q=0", "text/plain; version=0.0.4"),
+        (f"{OPENMETRICS} ; Q=0.000 ,text/plain", "text/plain; version=0.0.4"),
+        (f"{OPENMETRICS};q=0.4,text/plain;version=0.0.4;q=0.5", "text/plain; version=0.0.4"),
+        (f"{OPENMETRICS};q=0.4,text/plain;version=1.0.0", "text/plain; version=1.0.0"),
+        (f"{OPENMETRICS};q=0.4,*/*", "text/plain; version=0.0.4"),
+        ("text/plain;q=0", "text/plain; version=0.0.4"),
+        ("", "text/plain; version=0.0.4"),
+    ],
+)
+def test_the_format_is_the_one_of_the_highest_quality(rows: Rows, accept: str, expected: str):
+    assert render(rows.picture(), accept)[1].startswith(expected)
+
+
 def test_the_page_lists_every_metric_with_its_type_and_labels(rows: Rows):
     for row in rows.rows:
         for column in range(len(row)):

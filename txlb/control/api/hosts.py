@@ -6,8 +6,8 @@ Rules:
   ``admin.allowed_hosts``: a page that resolves its own name to 127.0.0.1 gets nothing. On a UNIX socket
   any will do.
 * An address counts as an address only if all of it is one: ``127.evil.test`` is a name.
-* The target of a request is a path, ``*``, or an http or https URL, whose authority then counts in place of the
-  Host field (RFC 9112, 3.2.2); a URL has a host and no user.
+* The target of a request is a path, ``*``, or an http or https URL, whose authority then counts in place of
+  the Host field (RFC 9112, 3.2.2); a URL has a host and no user.
 * A request has one Host field. An Origin, which browsers send, must be allowed in the same way.
 """
 
