@@ -65,8 +65,14 @@ class ClientProtocol(StreamProtocol):
 
     ip: str
     port: int
-    announced: Announcement | None = None
-    certificate: Any = None  # of the client: verified, as `cryptography` knows it
+    announced: Announcement | None
+    certificate: Any  # of the client: verified, as `cryptography` knows it
+    __slots__ = tuple(__annotations__)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.announced = None
+        self.certificate = None
 
     def listener_id(self) -> str:
         """The listener it came in by."""
@@ -125,6 +131,7 @@ class BackendProtocol(StreamProtocol):
     """Base of what is spoken on connections to backends."""
 
     backend: Backend
+    __slots__ = tuple(__annotations__)
 
     def cut_off(self) -> None:
         """The end of a drain: what it still carries is given up."""

@@ -37,6 +37,7 @@ class Record(RelayOwner):
     counted_in: int  # of them, what its listener has counted already
     counted_out: int
     termination: int
+    __slots__ = tuple(__annotations__)
 
     def __init__(self, listener: str, client_ip: str, client_port: int, now: float) -> None:
         self.listener = listener

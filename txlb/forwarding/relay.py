@@ -47,6 +47,8 @@ FAULT: Final = 3
 class RelayOwner:
     """Who wants to know when a relay has ended."""
 
+    __slots__ = ()
+
     def relay_ended(self) -> None:
         """Called once."""
 

@@ -26,6 +26,7 @@ class ConnectedSocket(Transport):
     handle: Any  # ``fd`` as an object, made once
     peer: Any
     connected: bool
+    __slots__ = tuple(__annotations__)
 
     def __init__(self, sock: Any, peer: Any) -> None:
         super().__init__()

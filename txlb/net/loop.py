@@ -23,7 +23,7 @@ from typing import Any, Final
 from mypy_extensions import mypyc_attr
 
 from txlb.net.splice import PipeStore
-from txlb.net.timers import Timed, TimerWheel
+from txlb.net.timers import TICK, Timed, TimerWheel
 
 BATCH: Final = 64
 READ: Final = 0x001  # EPOLLIN
@@ -36,6 +36,8 @@ ENDED: Final = 0x2000  # EPOLLRDHUP: the other side has ended; only told by epol
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Handler(Timed):
     """One descriptor's owner."""
+
+    __slots__ = ()
 
     def ready(self, events: int) -> None:
         """``events`` (READ, WRITE, ERROR, HANGUP, or-ed) hold now."""
@@ -104,7 +106,11 @@ class Loop:
 
     def arm(self, timed: Timed, seconds: float) -> None:
         """Time ``timed`` out ``seconds`` from now."""
-        self.wheel.arm(timed, self.now + seconds)
+        deadline = self.now + seconds
+        if 0.0 < timed.filed * TICK <= deadline + TICK:
+            timed.deadline = deadline  # the wheel will look in time: most often, so no call
+        else:
+            self.wheel.arm(timed, deadline)
 
     def cancel(self, timed: Timed) -> None:
         """No deadline any more; call it when ``timed`` ends."""

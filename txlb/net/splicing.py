@@ -30,6 +30,7 @@ class SplicingTransport(StreamTransport):
     incoming: Splice | None  # we are its sink
     spliced_from: SplicingTransport | None
     spliced_to: SplicingTransport | None
+    __slots__ = tuple(__annotations__)
 
     def __init__(self, loop: Loop, sock: Any, peer: Any, send_timeout: float) -> None:
         super().__init__(loop, sock, peer, send_timeout)
@@ -64,7 +65,7 @@ class SplicingTransport(StreamTransport):
 
     def _readable(self) -> None:
         if self.outgoing is None:
-            super()._readable()
+            self._read()
         else:
             self._pull(self.outgoing)
 

@@ -88,6 +88,7 @@ class StreamTransport(ConnectedSocket):
     whole: bool  # broken, but behind the end of input
     closing: bool
     aborting: bool
+    __slots__ = tuple(__annotations__)
 
     def __init__(self, loop: Loop, sock: Any, peer: Any, send_timeout: float) -> None:
         """``sock`` is connected; ``peer`` its address as `socket.accept` gives it."""
@@ -166,10 +167,6 @@ class StreamTransport(ConnectedSocket):
 
     def _readable(self) -> None:
         self._read()
-        if self.at_end:
-            self.at_end = False
-            if self.connected and not self.paused and not self.closing:
-                self._readable()  # as whoever splices from here since has it
 
     def _writable(self) -> None:
         if self.pending_size:
@@ -211,6 +208,10 @@ class StreamTransport(ConnectedSocket):
         elif size < READ_MIN and self.read_size > READ_MIN:
             self.read_size = READ_MIN
         protocol.dataReceived(data)
+        if self.at_end:
+            self.at_end = False
+            if self.connected and not self.paused and not self.closing:
+                self._readable()  # as whoever splices from here since has it
 
     def _hung_up(self, events: int) -> None:
         # Both directions are shut, or the connection was reset. What the peer sent before

@@ -29,6 +29,7 @@ class Timed:
 
     deadline: float
     filed: int
+    __slots__ = tuple(__annotations__)
 
     def __init__(self) -> None:
         self.deadline = 0.0

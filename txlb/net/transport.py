@@ -31,6 +31,7 @@ class Transport(Handler):
     taken: int  # bytes received
     given: int  # bytes sent
     at_end: bool  # behind what `dataReceived` is told now, the end of input is here already
+    __slots__ = tuple(__annotations__)
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,6 +112,7 @@ class StreamProtocol(Timed):
     """What a connection tells."""
 
     transport: Transport
+    __slots__ = tuple(__annotations__)
 
     def makeConnection(self, transport: Any) -> None:
         """Connected; call this one first when you override it."""

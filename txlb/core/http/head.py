@@ -93,6 +93,7 @@ class RequestHead:
     content_length: int
     keep_alive: bool
     websocket: bool
+    __slots__ = tuple(__annotations__)
 
     def __init__(self, method: bytes, target: bytes, minor: int, fields: Fields) -> None:
         self.status = 0

@@ -96,6 +96,7 @@ class BackendConnection(BackendSide):
     owner: ClientSide | None  # the client that a PROXY header announced: nobody else uses it
     version: int  # of that header
     announced: bytes
+    __slots__ = tuple(__annotations__)
 
     def __init__(self, backend: Backend, store: IdleStore, address: str, port: int) -> None:
         super().__init__()

@@ -61,6 +61,7 @@ class ClientConnection(ClientSide):
     closing: Lingering | None
     served: bool
     realm: str  # whose rule about client certificates the connection was made under; "" = none
+    __slots__ = tuple(__annotations__)
 
     def __init__(self, settings: HttpSettings, gate: Gate, ip: str, port: int) -> None:
         super().__init__()
@@ -405,7 +406,8 @@ class ClientConnection(ClientSide):
         self.body = None
         if reusable and not settings.draining:
             self.state = HEAD
-            self.room(True)
+            if self.reading_paused:
+                self.room(True)
             settings.loop.arm(self, settings.client_idle)
             if self.inbox or self.read_closed:
                 self._advance()

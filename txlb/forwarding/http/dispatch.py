@@ -19,7 +19,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from txlb.core import outcome as outcomes
 from txlb.core import termination as ends
@@ -60,6 +60,7 @@ class Dispatch(HttpRecord):
     asked_at: float  # the backend owes an answer since then; 0.0 = it does not
     older: Dispatch | None  # in the line of ``last_backend``
     newer: Dispatch | None
+    __slots__ = tuple(__annotations__)
 
     def __init__(
         self, client: ClientSide, settings: HttpSettings, head: RequestHead, client_ip: str, client_port: int
@@ -293,7 +294,7 @@ class Dispatch(HttpRecord):
             if not backend.watched:
                 settings.origins.suspects.watch(backend)
         else:
-            ahead = cast(Dispatch, last)
+            ahead: Dispatch = last
             ahead.newer = self
             self.older = ahead
         backend.youngest = self

@@ -39,6 +39,7 @@ class Exchange(Dispatch):
     to_head: bool
     decode: bool
     wrap: bool
+    __slots__ = tuple(__annotations__)
 
     def __init__(
         self, client: ClientSide, settings: HttpSettings, head: RequestHead, client_ip: str, client_port: int
@@ -137,7 +138,10 @@ class Exchange(Dispatch):
             else:
                 side.abort()  # an early answer: the rest of the request is not wanted any more
         self.release_lease(outcomes.OK)
-        self._end()
+        if not self.ended:
+            self.ended = True
+            self.settings.exchange_ended(self)
+            self.client.response_ended(self.request_done and not self.client_closing)
 
     def may_upgrade(self, head: ResponseHead) -> bool:
         """A 101 that answers what was asked."""
@@ -311,11 +315,6 @@ class Exchange(Dispatch):
         if side is not None:
             side.abort()
         self.release_lease(outcome)
-
-    def _end(self) -> None:
-        if not self.ended:
-            self._log()
-            self.client.response_ended(self.request_done and not self.client_closing)
 
     def _log(self) -> None:
         if not self.ended:

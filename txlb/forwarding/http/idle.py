@@ -49,7 +49,7 @@ class IdleConnections(IdleStore):
 
     def take(self, backend: Backend) -> BackendConnection | None:
         """The connection to ``backend`` that was used last; None if there is none."""
-        connection = cast(BackendConnection | None, backend.newest)
+        connection: BackendConnection | None = backend.newest
         if connection is None:
             return None
         older = backend.newest = connection.older
@@ -64,7 +64,7 @@ class IdleConnections(IdleStore):
     def waiting(self, backend: Backend) -> list[BackendConnection]:
         """Those that `take` would give, in its order."""
         found: list[BackendConnection] = []
-        connection = cast(BackendConnection | None, backend.newest)
+        connection: BackendConnection | None = backend.newest
         while connection is not None:
             found.append(connection)
             connection = connection.older
@@ -98,7 +98,7 @@ class IdleConnections(IdleStore):
             return False
         owner = connection.owner
         if owner is None:
-            older = cast(BackendConnection | None, backend.newest)
+            older: BackendConnection | None = backend.newest
             if older is not None:
                 older.newer = connection
                 connection.older = older
@@ -136,7 +136,7 @@ class IdleConnections(IdleStore):
     def expired(self, connection: BackendConnection, now: float) -> None:
         """``connection`` waited for ``idle_timeout``."""
         backend = connection.backend
-        newest = cast(BackendConnection | None, backend.newest)
+        newest: BackendConnection | None = backend.newest
         if connection.owner is None and newest is not None and backend.idle <= self.min_per_backend:
             if now - newest.idle_since < self.idle_timeout:
                 self.loop.arm(connection, self.idle_timeout)

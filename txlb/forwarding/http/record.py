@@ -16,6 +16,7 @@ class HttpRecord(Record):
     answered_by_backend: bool
     reused: bool  # the backend connection was kept from before
     status: int
+    __slots__ = tuple(__annotations__)
 
     def __init__(
         self, head: RequestHead, listener: str, client_ip: str, client_port: int, now: float

@@ -29,7 +29,12 @@ class ClientSide(ClientProtocol):
     suffix: bytes  # the peer's address, as a request head ends with it
     blocked: bool  # the client does not take what was written: produce no more
     read_closed: bool  # the client has sent FIN
-    kept: dict[str, BackendSide] | None = None  # by backend id: connections that nobody else may use
+    kept: dict[str, BackendSide] | None  # by backend id: connections that nobody else may use
+    __slots__ = tuple(__annotations__)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = None
 
     def room(self, available: bool) -> None:
         """Read on, or do not read, the request's body: the backend's pace."""
@@ -57,6 +62,7 @@ class BackendSide(BackendProtocol):
     """Where requests go to and answers come from."""
 
     reused: bool
+    __slots__ = tuple(__annotations__)
 
     def begin(self, exchange: Exchange) -> None:
         """Carry ``exchange``: its request is sent next."""
