@@ -148,6 +148,17 @@ def test_files_of_the_admin_port_are_checked_where_they_are_named(configured: Co
     assert re.match(place + r"tls: .*/admin\.pem cannot be read: No such file or directory$", third)
 
 
+def test_files_that_would_be_written_are_checked_where_they_are_named(configured: Configured):
+    configured.write(store="none/store.db", access_log={"path": "none/log"})
+    done = run(*twistd("txlb", f"--config={configured.path}", "--check"))
+    assert done.returncode == 1
+    place, folder = re.escape(f"{configured.path}") + r":1:\d+: ", configured.path.parent / "none"
+    told = done.stdout.splitlines()
+    for key in ("access_log.path", "store"):
+        assert any(re.match(f"{place}{key}: there is no folder {folder}: make it$", line) for line in told)
+    assert not folder.exists()
+
+
 def test_a_missing_file_is_named():
     done = run(*twistd("txlb", "--config=/nothing/lb.yaml"))
     assert done.returncode == 1

@@ -39,6 +39,7 @@ from txlb.core.model import Snapshot
 from txlb.errors import ConfigError
 from txlb.net.reactor_time import use_monotonic_time
 
+Further = Callable[[Snapshot], Iterator[Finding]]
 PlaneFactory = Callable[[Any, memoryview, str, OnReports], Any]
 
 
@@ -80,7 +81,7 @@ class Options(usage.Options):
             self["config"] = os.path.abspath(self["config"])  # twistd may change the directory
         if self["check"]:
             try:
-                loaded = _load(self)
+                loaded = _load(self, further=_every_file)
             except SystemExit as errors:
                 print(errors)  # noqa: T201
                 raise SystemExit(1) from errors
@@ -162,22 +163,30 @@ def _home() -> tuple[str, bool]:
     return home, home in {str(Path(path).resolve()) for path in packages}
 
 
-def _load_file(path: str, made_up: str) -> Loaded:
-    """``made_up``: the key of affinity cookies if no file has one."""
-    from txlb.config.load import load
-
-    loaded = load(path, os.environ, _admin_files)
-    if loaded.snapshot.secret:
-        return loaded
-    return replace(loaded, snapshot=replace(loaded.snapshot, secret=made_up))
-
-
 def _admin_files(snapshot: Snapshot) -> Iterator[Finding]:
     for key, why in unusable_files(snapshot.admin):
         yield Finding(("admin", key), why)
 
 
-def _load(options: Options, made_up: str = "") -> Loaded:
+def _every_file(snapshot: Snapshot) -> Iterator[Finding]:
+    """Those that a start would only come to later, too."""
+    from txlb.control.written import unusable
+
+    yield from _admin_files(snapshot)
+    yield from unusable(snapshot)
+
+
+def _load_file(path: str, made_up: str, further: Further = _admin_files) -> Loaded:
+    """``made_up``: the key of affinity cookies if no file has one."""
+    from txlb.config.load import load
+
+    loaded = load(path, os.environ, further)
+    if loaded.snapshot.secret:
+        return loaded
+    return replace(loaded, snapshot=replace(loaded.snapshot, secret=made_up))
+
+
+def _load(options: Options, made_up: str = "", further: Further = _admin_files) -> Loaded:
     """The configuration, or the end with every error on its own line."""
     if options["demo"]:
         from txlb.demo import DemoConfiguration
@@ -187,6 +196,6 @@ def _load(options: Options, made_up: str = "") -> Loaded:
     if folder not in sys.path:
         sys.path.append(folder)  # last: what lies beside the file shadows nothing
     try:
-        return _load_file(options["config"], made_up)
+        return _load_file(options["config"], made_up, further)
     except ConfigError as error:
         raise SystemExit(str(error)) from error

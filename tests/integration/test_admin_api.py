@@ -497,6 +497,9 @@ def test_a_store_that_breaks_stops_no_traffic(start_balancer: Start, origin: Ori
     store = tmp_path / "store.db"
     balancer = start_balancer([origin.port], workers=1, store=str(store))
     assert balancer.call("PATCH", "/backends/b0", {"weight": 2})[0] == 200
+    command = twistd("txlb", f"--config={balancer.path}", "--check")
+    checked = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout) == (0, "ok\n"), "although it is in use"
     pid = balancer.program.pid
     usual = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     grown = (tmp_path / "store.db-wal").stat().st_size

@@ -44,6 +44,11 @@ lb.yaml:7:5: backends[1].wieght: unknown key (did you mean weight?)
 lb.yaml:9:23: routing_rules[0].backends[1]: unknown backend wbe-2 (did you mean web-2?)
 ```
 
+It looks at every file that is named: certificates and keys, tokens, the secret, bodies of answers, code
+of your own, the store (in a copy) and whether it and the access log could be written, all as the user
+that runs it. It makes and changes nothing, and may run beside a txlb with the same store, which is then
+not read. It does not bind, look names up or connect to backends.
+
 `twistd txlb --print-schema` prints a JSON Schema. With it, editors complete keys and show their meaning;
 name it on the first line of the file:
 

@@ -98,21 +98,10 @@ class SqliteStore:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise StoreError(f"store {self.path}: {error.strerror}") from None
-        database = sqlite3.connect(
-            self.path, timeout=WAIT_FOR_OTHERS, isolation_level=None, check_same_thread=False
-        )
         try:
-            self._prepare(database)
-        except (sqlite3.Error, StoreError) as error:
-            database.close()
-            raise StoreError(f"store {self.path}: {_advice(error)}") from error
-        self._database = database
-        try:
-            self._wrapped(self._load)
-        except StoreError:
-            self._database = None
-            database.close()
-            raise
+            self._database = open_database(self.path)
+        except ValueError as error:
+            raise StoreError(f"store {self.path}: {error}") from error
         self._threads.start()
 
     def load(self) -> Deferred[tuple[int, Objects]]:
@@ -132,33 +121,9 @@ class SqliteStore:
         self._database = None
         return done.addBoth(self._closed)
 
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        application, layout = (
-            _value(database, f"PRAGMA {name}") for name in ("application_id", "user_version")
-        )
-        empty = _value(database, "SELECT count(*) FROM sqlite_master") == 0
-        if not empty and application != APPLICATION_ID:
-            raise StoreError("is a database of something else than txlb")
-        if not empty and layout != LAYOUT:
-            raise StoreError(f"has layout {layout}, this txlb knows {LAYOUT} (is it of a newer one?)")
-        if _value(database, "PRAGMA journal_mode = WAL") != "wal":
-            raise StoreError("cannot have a write-ahead log there")
-        database.execute("PRAGMA synchronous = FULL")
-        if empty:
-            database.executescript(SCHEMA)
-        found = _value(database, "PRAGMA quick_check")
-        if found != "ok":
-            raise StoreError(f"is corrupt ({found}): put it aside or restore a copy")
-        database.execute("BEGIN IMMEDIATE")
-        database.execute("UPDATE revision SET number = number")  # shows now, not at the first change
-        database.execute("COMMIT")
-
     def _load(self) -> tuple[int, Objects]:
         assert self._database is not None
-        rows = self._database.execute("SELECT key, value FROM objects ORDER BY key")
-        objects = {key: json.loads(value) for key, value in rows}
-        return _value(self._database, "SELECT number FROM revision"), objects
+        return _load(self._database)
 
     def _commit(self, changes: Mapping[str, Any], expected_revision: int) -> int:
         database = self._database
@@ -201,6 +166,45 @@ class SqliteStore:
         return result
 
 
+def open_database(path: str) -> sqlite3.Connection:
+    """A file that is there, as a store for us alone. Raises `ValueError`, without the path."""
+    database = sqlite3.connect(path, timeout=WAIT_FOR_OTHERS, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(database)
+        _load(database)
+    except (sqlite3.Error, ValueError) as error:
+        database.close()
+        raise ValueError(_advice(error)) from error
+    return database
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
+    application, layout = (_value(database, f"PRAGMA {name}") for name in ("application_id", "user_version"))
+    empty = _value(database, "SELECT count(*) FROM sqlite_master") == 0
+    if not empty and application != APPLICATION_ID:
+        raise ValueError("is a database of something else than txlb: name another file")
+    if not empty and layout != LAYOUT:
+        raise ValueError(f"has layout {layout}, this txlb knows {LAYOUT} (is it of a newer one?)")
+    if _value(database, "PRAGMA journal_mode = WAL") != "wal":
+        raise ValueError("cannot have a write-ahead log there")
+    database.execute("PRAGMA synchronous = FULL")
+    if empty:
+        database.executescript(SCHEMA)
+    found = _value(database, "PRAGMA quick_check")
+    if found != "ok":
+        raise ValueError(f"is corrupt ({found}): put it aside or restore a copy")
+    database.execute("BEGIN IMMEDIATE")
+    database.execute("UPDATE revision SET number = number")  # shows now, not at the first change
+    database.execute("COMMIT")
+
+
+def _load(database: sqlite3.Connection) -> tuple[int, Objects]:
+    rows = database.execute("SELECT key, value FROM objects ORDER BY key")
+    objects = {key: json.loads(value) for key, value in rows}
+    return _value(database, "SELECT number FROM revision"), objects
+
+
 def _value(database: sqlite3.Connection, query: str) -> Any:
     return database.execute(query).fetchone()[0]
 
@@ -208,10 +212,12 @@ def _value(database: sqlite3.Connection, query: str) -> Any:
 def _advice(error: Exception) -> str:
     """The error in words that say what to do."""
     text = str(error)
+    if isinstance(error, json.JSONDecodeError):
+        text = f"malformed value, {text}"
     if "locked" in text:
         return "is in use by another process"
     if "not a database" in text:
-        return "is not a SQLite file"
+        return "is not a SQLite file: put it aside or name another"
     if "malformed" in text:
         return f"is corrupt ({text}): put it aside or restore a copy"
     if "readonly" in text or "unable to open" in text:
