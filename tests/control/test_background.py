@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.threads import deferToThreadPool
 
 from txlb.control.background import Background
+from txlb.net.scheduling import LONGEST, slice_of
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +56,15 @@ async def test_what_somebody_else_turned_off_stays_off() -> None:
     gc.disable()
     await Background(reactor).run(int)
     assert not gc.isenabled()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_loop_goes_first_while_it_runs() -> None:
+    usual = slice_of()
+    pool = reactor.getThreadPool()  # type: ignore[attr-defined]
+    before = await deferToThreadPool(reactor, pool, slice_of)
+    during = await Background(reactor).run(slice_of)
+    after = await deferToThreadPool(reactor, pool, slice_of)
+    assert before == after == slice_of() == usual
+    if usual:  # Linux 6.12 and newer say how long a slice is; older ones say 0
+        assert during == pytest.approx(LONGEST)

@@ -4,6 +4,9 @@ Rules:
 
 * What is done there is Python, so the two share the interpreter's lock; `txlb.control.balancer` has it change
   hands often enough.
+* On a processor that the two share, the loop goes first: the thread asks for the longest slices
+  (`txlb.net.scheduling`). With the loop's own it would keep the processor for as long as it may, and the loop
+  would not even get to ask for the lock.
 * Nobody collects garbage meanwhile: what a load of 10,000 backends makes would be looked at again and again,
   up to a million objects at once, and the loop would wait for it. References free nearly all of it anyway.
 * A collector that somebody else turned off stays off.
@@ -18,6 +21,18 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
+
+from txlb.net.scheduling import LONGEST, set_slice, slice_of
+
+
+def patiently(work: Callable[..., Any], *arguments: object) -> Any:
+    """``work``'s result; the loop goes first meanwhile."""
+    before = slice_of()
+    set_slice(LONGEST)
+    try:
+        return work(*arguments)
+    finally:
+        set_slice(before or 0.0)
 
 
 class Background:
@@ -34,7 +49,8 @@ class Background:
             gc.disable()
             self._turned_off = True
         self._running += 1
-        done = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work, *arguments)
+        pool = self._reactor.getThreadPool()
+        done = deferToThreadPool(self._reactor, pool, patiently, work, *arguments)
         return done.addBoth(self._ended)
 
     def _ended(self, result: Any) -> Any:
