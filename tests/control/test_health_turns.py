@@ -17,6 +17,7 @@ from txlb.control.health import BATCH, LINES, SLICE, TICK, HealthChecks
 from txlb.core.agenda import AHEAD, SLOT
 from txlb.core.model import BackendSpec, ListenerSpec, OwnCheckSpec, RuleSpec, Snapshot
 from txlb.net.loop import Handler
+from txlb.net.scheduling import GROUP
 
 OWN = OwnCheckSpec("support.own_probes:Scripted", None, 5.0, 2.0, 2, 3)
 STEP = 0.00097  # no moment of the checks is a whole number of them
@@ -162,6 +163,18 @@ def test_many_backends_have_a_turn_every_tick(simulated: Simulated) -> None:
     assert simulated.awake[-1] == turns
     simulated.clock.advance(0.003)  # the one that was late did not put it off
     assert simulated.awake[-1] > turns
+
+
+def test_who_gives_way_pauses_between_groups(simulated: Simulated) -> None:
+    simulated.apply(3 * GROUP + 2)
+    at: list[int] = []
+    simulated.checks._pause = lambda: at.append(len(simulated.asked))
+    for checked in simulated.checks._rounds.checked.values():
+        checked.health.due = simulated.clock.seconds()
+        simulated.checks._rounds.put(checked.health)
+    simulated.clock.advance(TICK)
+    assert at == [GROUP, 2 * GROUP, 3 * GROUP]
+    assert len(simulated.asked) == 3 * GROUP + 2
 
 
 def test_what_is_suspected_is_probed_at_once_but_not_in_more_turns(simulated: Simulated) -> None:

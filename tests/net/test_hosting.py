@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from txlb.net.hosting import EpollDescriptor, HostedLoop
 from txlb.net.loop import BATCH, READ, Handler
+from txlb.net.scheduling import GROUP
 from txlb.net.stream import StreamTransport
 
 
@@ -151,6 +152,33 @@ def test_one_wake_up_of_the_reactor_is_one_batch() -> None:
     assert sum(handler.heard for handler in handlers) == BATCH
     descriptor.doRead()
     assert all(handler.heard for handler in handlers)
+    for sock in socks:
+        sock.close()
+    net.close()
+
+
+def test_who_gives_way_pauses_after_each_group() -> None:
+    net = Net()
+    handlers = []
+    socks = []
+    for _ in range(2 * GROUP + 3):
+        near, peer = net.pair()
+        peer.sock.send(b"x")
+        handlers.append(Readable())
+        socks.append(near)
+        net.loop.add(near.fileno(), handlers[-1], READ)
+    heard: list[int] = []
+    EpollDescriptor(
+        net.epoll, net.loop, lambda: heard.append(sum(handler.heard for handler in handlers))
+    ).doRead()
+    assert heard == [*range(GROUP, BATCH + 1, GROUP)]
+    for sock in socks[GROUP:]:
+        net.loop.remove(sock.fileno(), False)
+    for sock in socks[: GROUP - 1]:
+        net.loop.remove(sock.fileno(), False)
+    heard.clear()
+    EpollDescriptor(net.epoll, net.loop, lambda: heard.append(0)).doRead()
+    assert heard == []
     for sock in socks:
         sock.close()
     net.close()

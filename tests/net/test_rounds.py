@@ -65,7 +65,7 @@ class Scene:
     def turn(self, seconds: float = 0.0, limit: int = 100, sockets: int = 100) -> list[int]:
         """How many probes each has had, some seconds later."""
         self.now += seconds
-        self.rounds.turn(limit, sockets)
+        self.due = self.rounds.turn(limit, sockets)
         return [len(prober.attempts) for prober in self.probers]
 
     def end(self, number: int, result: int = results.SUCCESS, reason: str = "") -> None:
@@ -88,11 +88,11 @@ def test_each_begins_when_it_is_due_and_again_an_interval_later() -> None:
 
 def test_no_more_at_once_than_allowed() -> None:
     scene = Scene(5)
-    assert sum(scene.turn(limit=2)) == 2
+    assert (sum(scene.turn(limit=2)), scene.due) == (2, 2)
     scene.rounds.sockets = 3
-    assert sum(scene.turn(sockets=4)) == 3
-    assert sum(scene.turn(sockets=3)) == 3
-    assert sum(scene.turn()) == 5
+    assert (sum(scene.turn(sockets=4)), scene.due) == (3, 1)
+    assert (sum(scene.turn(sockets=3)), scene.due) == (3, 0)
+    assert (sum(scene.turn()), scene.due) == (5, 2)
 
 
 def test_what_takes_too_long_is_told_so() -> None:

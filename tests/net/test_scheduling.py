@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from txlb.net import scheduling
-from txlb.net.scheduling import LONG, set_slice, slice_of
+from txlb.net.scheduling import LONG, give_way, set_slice, slice_of
 
 T = TypeVar("T")
 
@@ -77,3 +78,12 @@ def test_elsewhere_nothing_happens_and_that_is_said(elsewhere: str, monkeypatch:
     assert not set_slice(LONG)
     assert slice_of() is None
     assert scheduling.read() is None
+
+
+def test_who_gives_way_really_sleeps() -> None:
+    def work() -> int:
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        give_way()
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+
+    assert in_a_thread(work) >= 1

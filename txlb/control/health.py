@@ -4,6 +4,7 @@ Rules:
 
 * A turn ends the probes whose time is over and starts those that are due: at most `BATCH` at once, and no
   more at a time than ``health_check.concurrency``.
+* Where workers share the processor (``pause``) probes start in groups of `GROUP`, with a pause between two.
 * The next turn is when something is due, and while nothing is there is none. What makes something due earlier
   moves it. Turns are `TICK` seconds apart at least (one that is late does not put off the next): as far as
   many backends, or what a turn left over, keep them busy, there is one every `TICK`.
@@ -47,6 +48,7 @@ from txlb.net.hosting import HostedLoop
 from txlb.net.loop import Loop
 from txlb.net.probing import Expected, Probing
 from txlb.net.rounds import Checked, Prober, Rounds, SocketProber
+from txlb.net.scheduling import GROUP
 from txlb.net.stream import StreamTransport
 from txlb.net.tls_origin import TlsOrigin, client_context
 
@@ -71,12 +73,15 @@ class HealthChecks:
         on_verdict: Callable[[str, bool], None],
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
+        pause: Callable[[], None] | None = None,
     ) -> None:
+        """``pause`` lets others have the processor for a moment; None: there are none to be thought of."""
         self._reactor = reactor
         self._hosted: HostedLoop | None = None  # between `start` and `stop`
         self._on_verdict = on_verdict
         self._clock = clock
         self._chance = chance
+        self._pause = pause
         self._rounds = Rounds(clock, chance, self._verdict, self._hasten)
         self._limit = 1
         self._contexts: dict[BackendTlsSpec, Any] = {}
@@ -99,7 +104,7 @@ class HealthChecks:
         return self._rounds.sockets
 
     def start(self) -> None:
-        self._hosted = HostedLoop(self._reactor)
+        self._hosted = HostedLoop(self._reactor, pause=self._pause)
         self._hosted.start(lambda: None, IDLE_TICK)
         self._rounds.planned = NEVER
 
@@ -185,7 +190,7 @@ class HealthChecks:
         self._last = min(now, max(self._rounds.planned, now - TICK))
         try:
             try:
-                self._rounds.turn(BATCH, self._limit)
+                self._start_probes()
                 self._go_on_taking_over()
             finally:
                 if self._hosted is not None:
@@ -201,6 +206,14 @@ class HealthChecks:
         self._rounds.planned = NEVER
         if due < NEVER:
             self._hasten(due)
+
+    def _start_probes(self) -> None:
+        group = BATCH if self._pause is None else GROUP
+        for _ in range(BATCH // group):
+            if self._rounds.turn(group, self._limit) < group:
+                return
+            if self._pause is not None:
+                self._pause()
 
     def _run_deferred(self) -> None:
         if self._hosted is not None:

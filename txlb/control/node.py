@@ -42,6 +42,7 @@ from txlb.core.scoreboard import LISTENER, WORKER
 from txlb.core.snapshot import Difference, key_of
 from txlb.core.standing import Standing
 from txlb.errors import NotServing, TxlbError
+from txlb.net.scheduling import give_way
 
 FIXED = ("workers", "admin", "metrics_bind", "store")
 
@@ -104,7 +105,7 @@ class Node:
         self.fleet: Fleet | None = None
         self.rate: Rate | None = None
         self.standings = Standings(reactor, self._send_standings)
-        self.health = HealthChecks(reactor, self.standings.set_healthy)
+        self.health = HealthChecks(reactor, self.standings.set_healthy, pause=give_way if workers else None)
         self._publisher = Publisher(reactor, snapshot, self.sockets, self._published)
         self.drains = Draining(reactor, self.standings, self._up, lambda ids: self.changing.left(ids))
         self.changing = Changing(reactor, self.configuration, self._publisher, self.drains, self.targets)

@@ -4,6 +4,8 @@ Rules:
 
 * With epoll the whole inner set is one readable descriptor of the reactor; one wake-up of the reactor is at
   most one batch of events, those included that come while the first of them are handled.
+* Whoever is to give way to others (``pause``) handles the events of a batch in groups of `GROUP` and pauses
+  after each whole one.
 * Under a `LoopReactor` (worker processes) it is the other way round: the reactor waits on
   the inner set.
 * Where there is no epoll (`ReactorPoller`), the same handlers are driven by the reactor's own
@@ -15,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 import select
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor, IReadWriteDescriptor
@@ -23,6 +26,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from txlb.net.loop import BATCH, ERROR, HANGUP, READ, WRITE, Loop
+from txlb.net.scheduling import GROUP
 from txlb.net.timers import TICK
 
 
@@ -30,9 +34,11 @@ from txlb.net.timers import TICK
 class EpollDescriptor:
     """The inner epoll set, as the reactor sees it."""
 
-    def __init__(self, epoll: Any, loop: Loop) -> None:
+    def __init__(self, epoll: Any, loop: Loop, pause: Callable[[], None] | None = None) -> None:
         self._epoll = epoll
         self._loop = loop
+        self._pause = pause
+        self._group = BATCH if pause is None else GROUP
 
     def fileno(self) -> int:
         return int(self._epoll.fileno())
@@ -42,9 +48,14 @@ class EpollDescriptor:
 
     def doRead(self) -> None:
         left = BATCH
-        while left > 0 and not self._epoll.closed and (events := self._epoll.poll(0, left)):
+        while left > 0 and not self._epoll.closed:
+            events = self._epoll.poll(0, min(left, self._group))
+            if not events:
+                return
             self._loop.dispatch(events)
             left -= len(events)
+            if self._pause is not None and len(events) == self._group:
+                self._pause()
 
     def connectionLost(self, reason: Any) -> None:
         """The reactor stops; whoever owns the loop closes what is open."""
@@ -113,8 +124,10 @@ class HostedLoop:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, use_epoll: bool | None = None) -> None:
-        """``use_epoll``: None = where there is one."""
+    def __init__(
+        self, reactor: Any, use_epoll: bool | None = None, pause: Callable[[], None] | None = None
+    ) -> None:
+        """``use_epoll``: None = where there is one. ``pause`` lets others have the processor for a moment."""
         self._reactor = reactor
         self._epoll: Any = None
         self._descriptor: EpollDescriptor | None = None
@@ -126,7 +139,7 @@ class HostedLoop:
         if use_epoll:
             self._epoll = select.epoll()
             self.loop = Loop(self._epoll, True)
-            self._descriptor = EpollDescriptor(self._epoll, self.loop)
+            self._descriptor = EpollDescriptor(self._epoll, self.loop, pause)
         else:
             self._poller = ReactorPoller(reactor)
             self.loop = Loop(self._poller, False)

@@ -125,8 +125,11 @@ class Rounds(ProbeReceiver):
         self.on_verdict = on_verdict
         self.on_earlier = on_earlier
 
-    def turn(self, limit: int, sockets: int) -> None:
-        """End what takes too long; start what is due, ``limit`` at most and with ``sockets`` open at most."""
+    def turn(self, limit: int, sockets: int) -> int:
+        """End what takes too long; start what is due, ``limit`` at most and with ``sockets`` open at most.
+
+        Returns how many were due.
+        """
         self.planned = 0.0
         now: float = self.clock()
         for health in self.running.take(now, ALL):
@@ -134,7 +137,8 @@ class Rounds(ProbeReceiver):
             if attempt is not None:
                 attempt.expire(health.due - health.started_at)
         fault: Exception | None = None
-        for health in self.waiting.take(now, min(limit, sockets - self.sockets)):
+        due = self.waiting.take(now, min(limit, sockets - self.sockets))
+        for health in due:
             try:
                 self._begin(self.checked[health.id], now)
             except Exception as why:
@@ -145,6 +149,7 @@ class Rounds(ProbeReceiver):
                 self.put(health)
         if fault is not None:
             raise fault
+        return len(due)
 
     def next_due(self, soon: float) -> float:
         """When the next probe begins or its time is over; ``soon`` or earlier: perhaps one is due by then."""

@@ -5,6 +5,8 @@ Rules:
 * Who asks for long slices says that it can wait: whoever wakes up with shorter ones goes first. The shares of
   the processor stay the same (Linux 6.12 and newer, sched(7) and sched_setattr(2): the slice of SCHED_OTHER).
 * It holds for the calling thread and for what it starts from then on, threads and processes.
+* Slices decide when somebody wakes up. Who then has just run a little waits for the end of what runs all the
+  same; so who has much to do does it in groups of `GROUP`, and gives way between them (`give_way`).
 * It is a wish. Other kernels, machines and policies go on as they did, and say so (False).
 """
 
@@ -13,10 +15,13 @@ from __future__ import annotations
 import ctypes
 import platform
 import struct
+import time
 from typing import Final
 
 LONG: Final = 0.01  # of a loop that lets those of others go first
 LONGEST: Final = 0.1  # of work that lets such a loop go first: more than Linux does not grant
+GROUP: Final = 8  # pieces of work of 10 to 30 µs each
+MOMENT: Final = 1e-6  # seconds
 SET: Final = 0  # sched_setattr
 GET: Final = 1  # sched_getattr
 CALLS: Final = {"x86_64": (314, 315), "aarch64": (274, 275)}
@@ -24,6 +29,11 @@ CALLS: Final = {"x86_64": (314, 315), "aarch64": (274, 275)}
 ATTRIBUTES: Final = struct.Struct("=IIQiIQQQ")
 OTHER: Final = 0
 BATCH: Final = 3
+
+
+def give_way() -> None:
+    """Let those who wait for this processor have it: sleep for as short as the kernel can, some 50 µs."""
+    time.sleep(MOMENT)
 
 
 def set_slice(seconds: float) -> bool:
