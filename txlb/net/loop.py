@@ -23,7 +23,7 @@ from typing import Any, Final
 from mypy_extensions import mypyc_attr
 
 from txlb.net.splice import PipeStore
-from txlb.net.timers import TICK, Timed, TimerWheel
+from txlb.net.timers import Timed, TimerWheel
 
 BATCH: Final = 64
 READ: Final = 0x001  # EPOLLIN
@@ -106,11 +106,7 @@ class Loop:
 
     def arm(self, timed: Timed, seconds: float) -> None:
         """Time ``timed`` out ``seconds`` from now."""
-        deadline = self.now + seconds
-        if 0.0 < timed.filed * TICK <= deadline + TICK:
-            timed.deadline = deadline  # the wheel will look in time: most often, so no call
-        else:
-            self.wheel.arm(timed, deadline)
+        self.wheel.arm(timed, self.now + seconds)
 
     def cancel(self, timed: Timed) -> None:
         """No deadline any more; call it when ``timed`` ends."""

@@ -139,8 +139,7 @@ class Exchange(Dispatch):
                 side.abort()  # an early answer: the rest of the request is not wanted any more
         self.release_lease(outcomes.OK)
         if not self.ended:
-            self.ended = True
-            self.settings.exchange_ended(self)
+            self._log()
             self.client.response_ended(self.request_done and not self.client_closing)
 
     def may_upgrade(self, head: ResponseHead) -> bool:
